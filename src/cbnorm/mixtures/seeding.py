@@ -1,0 +1,75 @@
+"""k-means++ seeding (Arthur & Vassilvitskii 2007), with greedy choice among several candidates."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cbnorm.mixtures.numerics import accumulator_dtype, check_matrix, compute_dtype, full_precision
+
+
+@torch.no_grad()
+def kmeans_plusplus(data: Tensor, k: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Choose ``k`` rows of ``data`` as centres, far from each other with high probability.
+
+    Each centre after the first is the best of ``2 + ⌊ln k⌋`` rows drawn with probability
+    proportional to the squared distance from the centres chosen so far; best means that it
+    lowers the sum of these squared distances most. Nothing is read back from the device.
+
+    Args:
+        data: Points, (n, D).
+        k: Number of centres, 1 ≤ k ≤ n. With fewer than ``k`` distinct rows some centres coincide.
+        generator: Source of randomness, on any device; the global generator if None.
+
+    Returns:
+        Centres, (K, D), rows of ``data`` in floating point.
+
+    Raises:
+        ValueError: If ``data`` is not a non-empty matrix or ``k`` is out of range.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [0.1], [9.0], [9.1]])
+        >>> centers = kmeans_plusplus(points, 2, generator=torch.Generator().manual_seed(0))
+        >>> sorted(centers.flatten().round().tolist())
+        [0.0, 9.0]
+    """
+    check_matrix(data)
+    if not 1 <= k <= len(data):
+        raise ValueError(f"k must lie between 1 and the number of points, {len(data)}, not {k}")
+    points = data.to(compute_dtype(data))
+    # Distances are differences of large squares unless the origin lies among the points.
+    shifted = points - points.mean(0)
+    norms = shifted.square().sum(1)
+    trials = 2 + int(math.log(k))
+    draws = _uniform((k, trials), data.device, generator)
+    chosen = [(draws[0, :1] * len(data)).long()]
+    nearest = _squared_distances(shifted, norms, chosen[0])[:, 0]
+    for step in range(1, k):
+        candidates = _draw_proportionally(nearest, draws[step])
+        reduced = torch.minimum(nearest[:, None], _squared_distances(shifted, norms, candidates))
+        best = reduced.sum(0, dtype=accumulator_dtype(data.device)).argmin(keepdim=True)
+        chosen.append(candidates[best])
+        nearest = reduced.index_select(1, best)[:, 0]
+    return points[torch.cat(chosen)]
+
+
+def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    source = device if generator is None else generator.device
+    dtype = accumulator_dtype(source)
+    return torch.rand(shape, generator=generator, device=source, dtype=dtype).to(device)
+
+
+def _squared_distances(points: Tensor, norms: Tensor, rows: Tensor) -> Tensor:
+    """Squared distances (n, len(rows)) from points to some of themselves; rounding noise is set to zero."""
+    with full_precision(points.device):
+        sums = norms[:, None] + norms[rows]
+        distances = sums - 2 * points @ points[rows].T
+    noise = 8 * torch.finfo(points.dtype).eps * sums
+    return torch.where(distances <= noise, 0.0, distances)
+
+
+def _draw_proportionally(masses: Tensor, uniforms: Tensor) -> Tensor:
+    """Indices drawn with probabilities proportional to ``masses``, one for each of ``uniforms``."""
+    cumulative = masses.cumsum(0, dtype=accumulator_dtype(masses.device))
+    targets = uniforms.to(cumulative.dtype) * cumulative[-1]
+    return torch.searchsorted(cumulative, targets, right=True).clamp(max=len(masses) - 1)
