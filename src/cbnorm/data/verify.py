@@ -1,0 +1,72 @@
+"""Checksums of the files in the data folder."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cbnorm.data.catalog import DataFile
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that can't be used.
+
+    Attributes:
+        path: The file.
+        missing: It isn't there; otherwise its content is wrong.
+        reason: What is wrong, in words.
+    """
+
+    path: Path
+    missing: bool
+    reason: str
+
+    def line(self, key: str) -> str:
+        """Return one line that says what is wrong and what to do."""
+        cure = f"run: cbnorm data fetch {key}"
+        return (
+            f"{self.path} {self.reason}; {cure}"
+            if self.missing
+            else f"{self.path} {self.reason}; delete it and {cure}"
+        )
+
+
+def checksum(path: Path, algorithm: str) -> str:
+    """Return a file's checksum in hexadecimal.
+
+    Args:
+        path: The file.
+        algorithm: A name that :func:`hashlib.new` knows.
+    """
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def problems(folder: Path, files: Sequence[DataFile]) -> list[Problem]:
+    """Return what is wrong with the files of a data set, in their order; nothing when all is well."""
+    return [problem for file in files if (problem := _problem(folder / file.name, file))]
+
+
+def _problem(path: Path, file: DataFile) -> Problem | None:
+    try:
+        status = path.stat()
+        if status.st_size != file.size:
+            return Problem(path, False, f"is corrupt: {status.st_size} bytes instead of {file.size}")
+        found = _remembered_sha1(path, status.st_size, status.st_mtime_ns)
+    except FileNotFoundError:
+        return Problem(path, True, "is missing")
+    except OSError as error:
+        return Problem(path, False, f"can't be read ({error.strerror})")
+    if found != file.sha1:
+        return Problem(path, False, f"is corrupt: its SHA-1 is {found} instead of {file.sha1}")
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered_sha1(path: Path, _size: int, _modified: int) -> str:
+    return checksum(path, "sha1")
