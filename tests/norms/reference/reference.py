@@ -2,15 +2,15 @@
 
 Conventions, for every function here:
 
-* ``x`` is (N, C) or (N, C, *S): samples, channels, then any number of position axes; L is their product, or 1.
-* K clusters or components. ``mean`` and ``var`` are (K, C), ``prior`` is (K,), positive, summing to one. ``var``
+* ``x`` is (N, C) or (N, C, *S): samples, channels, then any position axes; L is their product, or 1.
+* K clusters or components. ``mean`` and ``var`` are (K, C), ``prior`` is (K,), positive, of sum one. ``var``
   is a variance and ``prior`` a probability: compose with `softplus` and `softmax` for raw parameters.
 * ``ids`` are integers (N,) in [0, K); only `scb` takes -1 (unknown).
 * ``posterior`` names the unit that has one responsibility: ``"per_channel"`` every scalar, tau (N, K, C, *S);
-  ``"joint"`` every position's C-vector, tau (N, K, *S) (``"position"`` is the same); ``"sample"`` every sample,
+  ``"joint"`` every position's C-vector, tau (N, K, *S) (also ``"position"``); ``"sample"`` every sample,
   log densities summed over channels and positions, tau (N, K).
 * ``eps`` is added to the variance under the root, and to the variance of the Gaussian density as well
-  (``density_eps`` changes only the latter). Variances are biased: divided by the count, or mass, of the elements.
+  (``density_eps`` changes only the latter). Variances are biased: divided by the elements' count, or mass.
 * Arithmetic is in float64 (or wider, when the input is). Forwards are analytic, so that `vjp` can
   differentiate them by the complex step: no abs, no conjugate, no order on values that carry a gradient.
 """
@@ -100,7 +100,7 @@ def _per_component(values):
 
 
 def _log_tau(x, prior, mean, total, posterior):
-    """Log responsibilities (N, K, C or 1, L or 1) of x (N, C, L); ``total`` (K, C) is the density's variance."""
+    """Log responsibilities (N, K, C or 1, L or 1) of x (N, C, L); ``total`` (K, C) is the variance."""
     centred = x[:, None] - _per_component(mean)
     total = _per_component(total)
     log_density = -0.5 * np.log(2 * np.pi * total) - 0.5 * centred**2 / total
@@ -123,7 +123,7 @@ def _given_tau(tau, x):
 
 
 def responsibilities(x, prior, mean, var, density_eps, posterior):
-    """tau_k(x) of eq. 6, Gaussians with the diagonal variance ``var + density_eps``; shape by ``posterior``."""
+    """tau_k(x) of eq. 6, diagonal Gaussians of variance ``var + density_eps``; shape by ``posterior``."""
     flat, shape = _flat(x), np.shape(x)
     tau = np.exp(_log_tau(flat, prior, mean, _array(var) + density_eps, posterior))
     N, K = tau.shape[:2]
@@ -132,10 +132,10 @@ def responsibilities(x, prior, mean, var, density_eps, posterior):
 
 
 def weighted_moments(x, tau):
-    """Mass S_k, mean m_k and biased variance v_k of each channel under the weights tau, (K, C) each (eq. 8, 9).
+    """Mass S_k, mean m_k and biased variance v_k of each channel weighted by tau, (K, C) each.
 
-    Sums run over samples and positions; ``tau`` has any public shape. A component of mass zero gets zero moments.
-    S_k = sum tau_k, m_k = sum tau_k x / S_k, v_k = sum tau_k (x - m_k)^2 / S_k: sums, where eq. 8 prints means.
+    Sums run over samples and positions; ``tau`` has any public shape. No mass, zero moments.
+    Eq. 8 as it must be meant: S_k = sum tau_k, m_k = sum tau_k x / S_k, v_k = sum tau_k (x - m_k)^2 / S_k.
     """
     flat = _flat(x)
     N, C, L = flat.shape
@@ -252,7 +252,7 @@ def scb_base(
 
 
 def mixture_norm(x, tau, prior, eps):
-    """Eq. 7-9 on the moments of `weighted_moments`, responsibilities given in any public shape and constant."""
+    """Eq. 7-9 on the moments of `weighted_moments`, responsibilities given in any public shape."""
     flat = _flat(x)
     weights = _given_tau(tau, x)
     _, m, v = weighted_moments(x, tau)
@@ -286,14 +286,14 @@ def ucb_batch(x, prior, mean, var, eps, posterior="per_channel", density_eps=Non
 
 
 def ucb_parameters(x, prior, mean, var, eps, posterior="per_channel", density_eps=None):
-    """Eq. 15 with eps: the parameters give tau, centring and scaling (inference, or "consistent" training)."""
+    """Eq. 15 with eps: the parameters give tau, centre and scale (inference, or consistent training)."""
     return ucb_running(x, prior, mean, var, mean, var, eps, posterior, density_eps)
 
 
 def ucb_running(
     x, prior, mean, var, running_mean, running_var, eps, posterior="per_channel", density_eps=None
 ):
-    """Inference from component statistics: tau from the parameters, the rest from the given (K, C) moments."""
+    """Inference from component statistics: tau from the parameters, the rest from given (K, C) moments."""
     flat = _flat(x)
     total = _array(var) + (eps if density_eps is None else density_eps)
     log_weight = (
@@ -307,7 +307,7 @@ def moving_average(x, prior, mean, var, momentum, eps, posterior="per_channel", 
     """Alg. 2, lines 12-14, corrected: the new (prior, mean, var) after one batch.
 
     new = momentum * old + (1 - momentum) * batch, where the batch gives the mean of tau_k over all units that
-    have one (channels too with ``"per_channel"``), m_k and v_k (biased). Where the mass is zero the moments stay.
+    have one (channels too with ``"per_channel"``), m_k and v_k (biased). Moments without mass stay.
     """
     tau = responsibilities(x, prior, mean, var, eps if density_eps is None else density_eps, posterior)
     mass, m, v = weighted_moments(x, tau)
@@ -399,7 +399,7 @@ def eq15_closed_form(x, prior, mean, var, eps, grad_output, posterior="per_chann
 def eq7_closed_form(x, prior, mean, var, eps, grad_output, posterior="per_channel", differentiate_tau=True):
     """Eq. 14 corrected for eq. 7/8: gradients of `ucb_batch` (and of MN with tau constant), name -> array.
 
-    The parameters act through tau and 1/sqrt(prior) only; an element of the batch acts on all through m_k, v_k.
+    The parameters act through tau and 1/sqrt(prior) only; each element acts on all through m_k, v_k.
     With ``differentiate_tau=False`` it is `mixture_norm_parameters`: no eps in the density, and only ``x``.
     """
     flat, g, prior = _flat(x), _flat(grad_output)[:, None], _array(prior)
