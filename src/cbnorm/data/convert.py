@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cbnorm.data.failure import SourceError
+from cbnorm.data.pickles import read_pickled
 
 _SIDE = 32
 _IMAGES_PER_FILE = 10_000
+_NAMES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 
 def write_records(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -36,19 +38,35 @@ def from_png_sheets(package: Path, folder: Path) -> None:
     Raises:
         SourceError: A sheet or a list of labels is missing or has another shape.
     """
-    names = [f"data_batch_{number}" for number in range(1, 6)]
     try:
         # The package spells it so.
         train, test = (
             json.loads((package / f"{part}_lables.json").read_text()) for part in ("train", "test")
         )
-        labels = np.asarray(train, dtype=np.uint8).reshape(len(names), _IMAGES_PER_FILE)
-        for name, part in zip(
-            [*names, "test_batch"], [*labels, np.asarray(test, dtype=np.uint8)], strict=True
-        ):
+        labels = np.asarray(train, dtype=np.uint8).reshape(-1, _IMAGES_PER_FILE)
+        for name, part in zip(_NAMES, [*labels, np.asarray(test, dtype=np.uint8)], strict=True):
             write_records(folder / f"{name}.bin", _read_sheet(package / f"{name}.png"), part)
     except (OSError, ValueError) as error:
         raise SourceError(f"its files are not as expected ({error})") from error
+
+
+def from_pickles(python_version: Path, folder: Path) -> None:
+    """Rewrite the six files of the Python version, ``cifar-10-batches-py``.
+
+    Args:
+        python_version: Its folder.
+        folder: Where the six files of the binary version go.
+
+    Raises:
+        SourceError: A file is missing or isn't what its authors published.
+    """
+    for name in _NAMES:
+        found = read_pickled(python_version / name, "labels")
+        images = np.frombuffer(found.data, dtype=np.uint8)
+        if len(found.numbers) != _IMAGES_PER_FILE or images.size != _IMAGES_PER_FILE * 3 * _SIDE * _SIDE:
+            raise SourceError(f"{name} is not the file that its authors published")
+        labels = np.asarray(found.numbers, dtype=np.uint8)
+        write_records(folder / f"{name}.bin", images.reshape(_IMAGES_PER_FILE, -1), labels)
 
 
 def _read_sheet(path: Path) -> np.ndarray:

