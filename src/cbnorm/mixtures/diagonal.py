@@ -44,7 +44,8 @@ def log_responsibilities(data: Tensor, mixture: Mixture) -> Tensor:
     """
     shift = _origin(mixture)
     shifted = data.to(compute_dtype(data)) - shift
-    return _log_joint(shifted, shifted.square(), mixture, shift).log_softmax(dim=1)
+    log_joint = _log_joint(shifted, shifted.square(), mixture, shift)
+    return log_joint - log_joint.logsumexp(dim=1, keepdim=True)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.numerics import accumulator_dtype, check_matrix, compute_dtype, full_precision
 
 
@@ -34,23 +35,27 @@ def kmeans_plusplus(data: Tensor, k: int, *, generator: torch.Generator | None =
         [0.0, 9.0]
     """
     check_matrix(data)
-    if not 1 <= k <= len(data):
-        raise ValueError(f"k must lie between 1 and the number of points, {len(data)}, not {k}")
-    points = data.to(compute_dtype(data))
-    # Distances are differences of large squares unless the origin lies among the points.
-    shifted = points - points.mean(0)
-    norms = shifted.square().sum(1)
+    stream = RowStream(data)
+    stream.origin = data.to(compute_dtype(data)).mean(0)
+    return data[seed_rows(stream, k, generator)[0]].to(stream.dtype)
+
+
+def seed_rows(stream: RowStream, k: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """The rows chosen as centres, (K,), and every row's squared distance from the nearest, (n,)."""
+    if not 1 <= k <= stream.length:
+        raise ValueError(f"k must lie between 1 and the number of points, {stream.length}, not {k}")
+    norms = stream.gather(lambda chunk: chunk.square().sum(1))
     trials = 2 + int(math.log(k))
-    draws = _uniform((k, trials), data.device, generator)
-    chosen = [(draws[0, :1] * len(data)).long()]
-    nearest = _squared_distances(shifted, norms, chosen[0])[:, 0]
+    draws = _uniform((k, trials), stream.device, generator)
+    chosen = [(draws[0, :1] * stream.length).long()]
+    nearest = _squared_distances(stream, norms, chosen[0])[:, 0]
     for step in range(1, k):
         candidates = _draw_proportionally(nearest, draws[step])
-        reduced = torch.minimum(nearest[:, None], _squared_distances(shifted, norms, candidates))
-        best = reduced.sum(0, dtype=accumulator_dtype(data.device)).argmin(keepdim=True)
+        reduced = torch.minimum(nearest[:, None], _squared_distances(stream, norms, candidates))
+        best = reduced.sum(0, dtype=accumulator_dtype(stream.device)).argmin(keepdim=True)
         chosen.append(candidates[best])
         nearest = reduced.index_select(1, best)[:, 0]
-    return points[torch.cat(chosen)]
+    return torch.cat(chosen), nearest
 
 
 def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
@@ -59,12 +64,14 @@ def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Gene
     return torch.rand(shape, generator=generator, device=source, dtype=dtype).to(device)
 
 
-def _squared_distances(points: Tensor, norms: Tensor, rows: Tensor) -> Tensor:
-    """Squared distances (n, len(rows)) from points to some of themselves; rounding noise is set to zero."""
-    with full_precision(points.device):
-        sums = norms[:, None] + norms[rows]
-        distances = sums - 2 * points @ points[rows].T
-    noise = 8 * torch.finfo(points.dtype).eps * sums
+def _squared_distances(stream: RowStream, norms: Tensor, rows: Tensor) -> Tensor:
+    """Squared distances (n, len(rows)) from all points to some; rounding noise is set to zero."""
+    targets = stream.take(rows)
+    with full_precision(stream.device):
+        products = stream.gather(lambda chunk: chunk @ targets.T)
+    sums = norms[:, None] + norms[rows]
+    distances = sums - 2 * products
+    noise = 8 * torch.finfo(stream.dtype).eps * sums
     return torch.where(distances <= noise, 0.0, distances)
 
 
