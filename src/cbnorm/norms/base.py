@@ -1,0 +1,151 @@
+"""What all layers share: shape in, shape out, statistics in full precision, running averages."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cbnorm.norms.context import current_clusters
+from cbnorm.norms.layout import check_clusters, check_input, compute_dtype, from_ncl, to_ncl
+
+#: A component with less mass than this (in positions) leaves its running statistics alone.
+SMALLEST_COUNT = 1e-3
+
+
+class _ChannelNorm(nn.Module, ABC):
+    """Number of channels, eps and where the channels are.
+
+    Args:
+        num_features: Number of channels C.
+        eps: Added to variances under the root.
+        channel_dim: 1, or -1 for token layouts (N, …, C).
+    """
+
+    takes_clusters: ClassVar[bool] = False
+    num_features: int
+    eps: float
+    channel_dim: int
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, channel_dim: int = 1) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, not {num_features}")
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, not {eps}")
+        if channel_dim not in (1, -1):
+            raise ValueError(f"channel_dim must be 1 or -1, not {channel_dim}")
+        self.num_features, self.eps, self.channel_dim = num_features, eps, channel_dim
+
+    def extra_repr(self) -> str:
+        """The arguments that differ between instances."""
+        return f"{self.num_features}, eps={self.eps:g}"
+
+
+class FeatureNorm(_ChannelNorm):
+    """Base of the layers that are told nothing about the samples.
+
+    Input of half precision and under autocast is normalized in float32 and returned in its own type.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``x``; same shape, type and memory format."""
+        check_input(x, self, self.num_features, self.channel_dim)
+        with torch.autocast(x.device.type, enabled=False):
+            flat = to_ncl(x, self.channel_dim)
+            return from_ncl(self.normalize(flat.to(compute_dtype(x))).to(x.dtype), x, self.channel_dim)
+
+    @abstractmethod
+    def normalize(self, x: Tensor) -> Tensor:
+        """Normalize (N, C, L) in float32 or float64."""
+
+
+class ClusterNorm(_ChannelNorm):
+    """Base of the layers that are told the cluster of every sample.
+
+    Args:
+        num_features: Number of channels C.
+        num_clusters: Number of clusters K.
+        eps: Added to variances under the root.
+        channel_dim: 1, or -1 for token layouts (N, …, C).
+    """
+
+    takes_clusters: ClassVar[bool] = True
+
+    def __init__(
+        self, num_features: int, num_clusters: int, *, eps: float = 1e-5, channel_dim: int = 1
+    ) -> None:
+        super().__init__(num_features, eps=eps, channel_dim=channel_dim)
+        self.num_clusters = check_count("num_clusters", num_clusters)
+
+    def forward(self, x: Tensor, clusters: Tensor | None = None) -> Tensor:
+        """Normalize ``x`` by the clusters of its samples.
+
+        Args:
+            x: (N, C), (N, C, L), (N, C, H, W) or, with ``channel_dim=-1``, (N, …, C).
+            clusters: Ids in [0, K), -1 for unknown, (N,). Without them the ids of an enclosing
+                :func:`cbnorm.norms.cluster_ids` are taken; without that, every id is unknown.
+
+        Returns:
+            Same shape, type and memory format as ``x``.
+
+        Raises:
+            TypeError: Input not floating point, ids not integers.
+            ValueError: Wrong shape or device, or an id outside [-1, K) (checked in eager mode only).
+        """
+        check_input(x, self, self.num_features, self.channel_dim)
+        clusters = current_clusters() if clusters is None else clusters
+        unknown = True
+        if clusters is not None:
+            unknown = check_clusters(clusters, x, self.num_clusters, type(self).__name__)
+        with torch.autocast(x.device.type, enabled=False):
+            flat = to_ncl(x, self.channel_dim).to(compute_dtype(x))
+            y = self.normalize_clusters(flat, clusters, unknown=unknown)
+            return from_ncl(y.to(x.dtype), x, self.channel_dim)
+
+    @abstractmethod
+    def normalize_clusters(self, x: Tensor, clusters: Tensor | None, *, unknown: bool) -> Tensor:
+        """Normalize (N, C, L); ``unknown`` is False when it is sure that no id is -1."""
+
+    def extra_repr(self) -> str:
+        """The arguments that differ between instances."""
+        return f"{self.num_features}, num_clusters={self.num_clusters}, eps={self.eps:g}"
+
+
+def check_count(name: str, value: int) -> int:
+    """``value`` if it is an integer of at least 1, else one clear line."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    return value
+
+
+def check_momentum(momentum: float) -> float:
+    """``momentum`` if it lies in [0, 1], else one clear line."""
+    if not 0 <= momentum <= 1:
+        raise ValueError(
+            f"momentum must lie in [0, 1], not {momentum} (new = (1 - momentum)·old + momentum·batch)"
+        )
+    return momentum
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``choices``, else one clear line."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+@torch.no_grad()
+def average_(running: Tensor, value: Tensor, momentum: float, alive: Tensor | None = None) -> None:
+    """In place: ``running = (1 - momentum)·running + momentum·value``, where ``alive``."""
+    moved = running.lerp(value.detach().to(running.dtype), momentum)
+    running.copy_(moved if alive is None else torch.where(alive, moved, running))
+
+
+def local_generator(seed: int | None) -> torch.Generator:
+    """A generator of the layer's own, so that no layer draws from the global stream.
+
+    Args:
+        seed: None means the seed last given to :func:`torch.manual_seed`, which is read, not drawn from.
+    """
+    return torch.Generator().manual_seed(torch.initial_seed() if seed is None else seed)

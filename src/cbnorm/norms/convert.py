@@ -1,0 +1,91 @@
+"""Swap the batch normalization layers of an existing model."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cbnorm.norms.registry import create_norm, option_names
+
+Where = str | Callable[[str, nn.Module], bool]
+
+
+def convert_norm(
+    model: nn.Module, name: str, *, where: Where = "first", **options: Any
+) -> dict[str, nn.Module]:
+    """Replace batch normalization layers of ``model``, in place, by the layer called ``name``.
+
+    Device, dtype, training mode, eps and momentum are kept (unless given in ``options``), and so are gamma
+    and beta where the new layer has them: copied to each cluster for ``conditional_bn``. Running statistics
+    are not: they are moments of one component, and the new layers have K. Layers that need cluster ids find
+    them in :func:`cbnorm.norms.cluster_ids`.
+
+    Args:
+        model: Any module that contains BatchNorm layers (SyncBatchNorm too).
+        name: A key of :data:`cbnorm.norms.NORMS`.
+        where: ``"first"`` in the order of ``model.named_modules()``; ``"all"``; another string is a regular
+            expression searched for in the qualified name (``"layer1.*bn1"``); a callable gets the qualified
+            name and the layer and says whether to replace it.
+        **options: Of the new layer, for instance ``num_clusters=3``.
+
+    Returns:
+        The new layers by qualified name.
+
+    Raises:
+        ValueError: Nothing to replace, or ``model`` itself is a BatchNorm layer.
+        TypeError: As :func:`cbnorm.norms.create_norm`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        >>> convert_norm(model, "ucb", num_components=3)
+        {'1': UCBNorm(8, num_components=3, ...)}
+    """
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, _BatchNorm)}
+    if "" in layers:
+        raise ValueError("the model itself is a BatchNorm layer; make its replacement with create_norm")
+    chosen = _choose(layers, where)
+    # All are made before any is swapped, so that a refused option leaves the model whole.
+    replacements = {path: _replacement(layer, name, options) for path, layer in chosen.items()}
+    for path, layer in replacements.items():
+        parent, _, child = path.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer)
+    return replacements
+
+
+def _choose(layers: dict[str, _BatchNorm], where: Where) -> dict[str, _BatchNorm]:
+    if where == "first":
+        chosen = dict(list(layers.items())[:1])
+    elif where == "all":
+        chosen = layers
+    elif isinstance(where, str):
+        chosen = {path: layer for path, layer in layers.items() if re.search(where, path)}
+    else:
+        chosen = {path: layer for path, layer in layers.items() if where(path, layer)}
+    if not chosen:
+        found = ", ".join(list(layers)[:8]) or "none"
+        raise ValueError(f"no BatchNorm layer matches where={where!r}; the model has: {found}")
+    return chosen
+
+
+def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any]) -> nn.Module:
+    known = option_names(name) if name != "none" else {}
+    state = next((t for t in (layer.weight, layer.running_mean) if t is not None), torch.zeros(()))
+    kept = {"eps": layer.eps, "momentum": layer.momentum, "device": state.device, "dtype": state.dtype}
+    if layer.momentum is None:
+        del kept["momentum"]
+    if options.get("convention") == "released":
+        del kept["eps"]  # it is added to the deviation there, not to the variance
+    inherited = {option: value for option, value in kept.items() if option in known}
+    new = create_norm(name, layer.num_features, **(inherited | options))
+    for parameter in ("weight", "bias"):
+        _copy_affine(getattr(new, parameter, None), getattr(layer, parameter))
+    return new.train(layer.training)
+
+
+@torch.no_grad()
+def _copy_affine(new: Tensor | None, old: Tensor | None) -> None:
+    if isinstance(new, nn.Parameter) and old is not None:
+        new.copy_(old.expand_as(new))

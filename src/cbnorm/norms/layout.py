@@ -1,0 +1,102 @@
+"""One view for every layout: samples × channels × positions, and the checks of what comes in."""
+
+import torch
+from torch import Tensor, nn
+
+
+def to_ncl(x: Tensor, channel_dim: int) -> Tensor:
+    """View ``x`` as (N, C, L) without copying.
+
+    Args:
+        x: (N, C), (N, C, L), (N, C, H, W), … with ``channel_dim=1``; (N, …, C) with ``channel_dim=-1``.
+        channel_dim: 1 or -1.
+
+    Returns:
+        (N, C, L), L = 1 for (N, C). The strides stay those of ``x``, so that channels_last and token
+        inputs are walked in their own order.
+
+    Example:
+        >>> to_ncl(torch.zeros(2, 5, 3), channel_dim=-1).shape
+        torch.Size([2, 3, 5])
+    """
+    if x.ndim == 2:
+        return x.unsqueeze(-1)
+    if channel_dim == -1:
+        return x.flatten(1, -2).transpose(1, 2)
+    return x.flatten(2)
+
+
+def from_ncl(y: Tensor, like: Tensor, channel_dim: int) -> Tensor:
+    """Undo :func:`to_ncl`: give ``y`` (N, C, L) the shape of ``like``."""
+    if like.ndim == 2:
+        return y.squeeze(-1)
+    if channel_dim == -1:
+        return y.transpose(1, 2).unflatten(1, like.shape[1:-1])
+    return y.unflatten(2, like.shape[2:])
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Statistics are computed in float64 for float64 input and in float32 for everything else."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def check_input(x: Tensor, layer: nn.Module, num_features: int, channel_dim: int) -> None:
+    """Raise one clear line unless ``layer`` can normalize ``x``.
+
+    Raises:
+        TypeError: ``x`` is no floating-point tensor, or float64 meets parameters of another type.
+        ValueError: Wrong rank, number of channels or device.
+    """
+    name = type(layer).__name__
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} needs a floating-point tensor, got {kind}; convert it with .float()")
+    if x.ndim < 2 or x.shape[channel_dim] != num_features:
+        where = "dimension 1" if channel_dim == 1 else "the last dimension"
+        raise ValueError(
+            f"{name} expects {num_features} channels in {where}, got an input of shape {tuple(x.shape)}"
+            "; for (N, T, C) pass channel_dim=-1"
+        )
+    _check_state(x, layer, name)
+
+
+def _check_state(x: Tensor, layer: nn.Module, name: str) -> None:
+    tensors = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+    state = next((t for t in tensors if t.is_floating_point()), None)
+    if state is None:
+        return
+    if state.device != x.device:
+        raise ValueError(f"{name} is on {state.device} but its input is on {x.device}; move one with .to()")
+    if (state.dtype == torch.float64) != (x.dtype == torch.float64):
+        raise TypeError(f"{name} holds {state.dtype} but its input is {x.dtype}; convert one with .to()")
+
+
+def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) -> bool:
+    """Check cluster ids against the input and the number of clusters; read them when in eager mode.
+
+    Returns:
+        Whether some id may be -1 (unknown). While compiling or exporting, values cannot be read: True.
+
+    Raises:
+        TypeError: The ids are not integers.
+        ValueError: Not one id a sample, another device, or an id outside [-1, ``num_clusters``).
+    """
+    if not isinstance(clusters, Tensor) or clusters.is_floating_point() or clusters.dtype == torch.bool:
+        kind = clusters.dtype if isinstance(clusters, Tensor) else type(clusters).__name__
+        raise TypeError(f"{name} needs cluster ids as an integer tensor, got {kind}")
+    if clusters.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name} needs one cluster id a sample, shape ({x.shape[0]},), got {tuple(clusters.shape)}"
+        )
+    if clusters.device != x.device:
+        raise ValueError(f"{name}: cluster ids are on {clusters.device} but the input is on {x.device}")
+    if torch.compiler.is_compiling() or clusters.numel() == 0:
+        return clusters.numel() != 0
+    low, high = (int(bound) for bound in torch.aminmax(clusters))
+    if low < -1 or high >= num_clusters:
+        bad = low if low < -1 else high
+        raise ValueError(
+            f"{name}: cluster id {bad} is outside [-1, {num_clusters}); -1 means unknown, "
+            f"and num_clusters={num_clusters}"
+        )
+    return low < 0

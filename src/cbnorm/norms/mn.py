@@ -1,0 +1,270 @@
+"""Mixture normalization: a mixture fitted to the activations by EM inside the layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cbnorm.mixtures import Mixture, em_step, kmeans_plusplus
+from cbnorm.norms.base import SMALLEST_COUNT, FeatureNorm, average_, check_count, check_momentum
+from cbnorm.norms.mixture import (
+    Components,
+    component_moments,
+    log_posterior,
+    mixture_normalize,
+    normalize_given,
+)
+
+#: Conjugate golden ratio: multiples of it modulo 1 cover the unit interval evenly.
+GOLDEN = 0.6180339887498949
+
+
+class MixtureNorm(FeatureNorm):
+    """Mixture normalization, MN (Kalayeh & Shah; arXiv 2403.16798v2, eq. 4 to 9).
+
+    ``y = gamma · sum_k tau_k(x) / sqrt(lambda_k) · (x - m_k) / sqrt(v_k + eps) + beta`` with a diagonal
+    mixture over the C-dimensional vectors at all positions: one responsibility a position, shared by its
+    channels. With one component it is batch normalization.
+
+    In training the mixture is seeded once, on the first batch, by k-means++ and ``seed_steps`` steps of EM;
+    afterwards every batch gives it ``em_steps`` warm-started steps, so that components keep their order. EM
+    sees at most ``fit_samples`` vectors of the batch. Gradients flow through m_k and v_k as in batch
+    normalization, not through tau unless ``differentiate_tau``. In evaluation running averages of
+    (lambda, m, v) take the place of everything (eq. 15), independently of the batch. Under
+    DistributedDataParallel each process fits its own.
+
+    Args:
+        num_features: Number of channels C.
+        num_components: Number of components K.
+        mixture: A given (weights (K,), means (K, C), variances (K, C)): no EM, the posterior comes from it.
+        fit_samples: Vectors of a batch that EM sees.
+        seed_steps: EM steps after seeding.
+        em_steps: EM steps on every later batch.
+        refit_every: Seed anew every so many batches, components matched to the old ones; None never does.
+        variance_floor: Smallest variance of the mixture.
+        differentiate_tau: Let gradients flow through tau to ``x``.
+        eps: Added to v_k under the root.
+        momentum: torch's convention, ``new = (1 - momentum)·old + momentum·batch``.
+        affine: Learn gamma and beta.
+        seed: Of k-means++; None takes the seed last given to ``torch.manual_seed``. Kept in the state_dict.
+        channel_dim: 1, or -1 for token layouts (N, …, C).
+        device: Of parameters and buffers.
+        dtype: Of parameters and buffers.
+
+    Example:
+        >>> layer = MixtureNorm(3, num_components=2)
+        >>> layer(torch.randn(4, 3, 8, 8)).shape
+        torch.Size([4, 3, 8, 8])
+    """
+
+    mixture_weights: Tensor
+    mixture_means: Tensor
+    mixture_variances: Tensor
+    running_prior: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    seeded: Tensor
+    seed: Tensor
+
+    def __init__(  # noqa: PLR0913
+        self,
+        num_features: int,
+        num_components: int,
+        *,
+        mixture: Sequence[Tensor] | None = None,
+        fit_samples: int = 4096,
+        seed_steps: int = 10,
+        em_steps: int = 1,
+        refit_every: int | None = None,
+        variance_floor: float = 1e-3,
+        differentiate_tau: bool = False,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        seed: int | None = None,
+        channel_dim: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps=eps, channel_dim=channel_dim)
+        self.num_components = check_count("num_components", num_components)
+        self.fit_samples = check_count("fit_samples", fit_samples)
+        self.refit_every = None if refit_every is None else check_count("refit_every", refit_every)
+        self.seed_steps, self.em_steps = seed_steps, em_steps
+        self.variance_floor, self.differentiate_tau = variance_floor, differentiate_tau
+        self.momentum = check_momentum(momentum)
+        self.fitted = mixture is None
+        self._make_state(affine=affine, device=device, dtype=dtype)
+        self.register_buffer("seed", torch.tensor(_as_int64(torch.initial_seed() if seed is None else seed)))
+        self.reset_parameters()
+        if mixture is not None:
+            self.set_mixture(*mixture)
+
+    def _make_state(
+        self, *, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        K, C = self.num_components, self.num_features
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        for prior, mean, variance in (
+            ("mixture_weights", "mixture_means", "mixture_variances"),
+            ("running_prior", "running_mean", "running_var"),
+        ):
+            self.register_buffer(prior, torch.full((K,), 1 / K, **options))
+            self.register_buffer(mean, torch.zeros(K, C, **options))
+            self.register_buffer(variance, torch.ones(K, C, **options))
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device))
+        self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
+        self._is_seeded = False
+        self.weight = nn.Parameter(torch.empty(C, **options)) if affine else None
+        self.bias = nn.Parameter(torch.empty(C, **options)) if affine else None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Gamma 1 and beta 0; the mixture is made from the first batch."""
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1.0)
+            self.bias.zero_()
+
+    @torch.no_grad()
+    def set_mixture(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
+        """Take over a mixture, as posterior and as start of the running statistics.
+
+        Args:
+            weights: (K,), positive; divided by their sum.
+            means: (K, C).
+            variances: (K, C), positive.
+
+        Raises:
+            ValueError: Wrong shape, or weights or variances that are not positive.
+        """
+        for name, new, old in (
+            ("weights", weights, self.mixture_weights),
+            ("means", means, self.mixture_means),
+            ("variances", variances, self.mixture_variances),
+        ):
+            if new.shape != old.shape:
+                raise ValueError(f"mixture {name} must have shape {tuple(old.shape)}, not {tuple(new.shape)}")
+            if name != "means" and not bool((new > 0).all()):
+                raise ValueError(f"mixture {name} must be positive")
+        for prefix in ("mixture_weights", "running_prior"):
+            getattr(self, prefix).copy_(weights / weights.sum())
+        for prefix in ("mixture_means", "running_mean"):
+            getattr(self, prefix).copy_(means)
+        for prefix in ("mixture_variances", "running_var"):
+            getattr(self, prefix).copy_(variances.clamp_min(self.variance_floor))
+        self.seeded.fill_(value=True)
+        self._is_seeded = True
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Eq. 7 with the batch's moments in training, eq. 15 with running ones in evaluation."""
+        y = self._normalize_batch(x) if self.training else self._normalize_running(x)
+        if self.weight is None or self.bias is None:
+            return y
+        return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
+
+    def _normalize_batch(self, x: Tensor) -> Tensor:
+        if self.fitted and x.numel():
+            self._fit(x.detach())
+        components = self._components(x.dtype)
+        log_tau = log_posterior(x if self.differentiate_tau else x.detach(), components, joint=True)
+        moments = component_moments(
+            x, log_tau.exp(), self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+        )
+        alive = moments.mass >= SMALLEST_COUNT
+        average_(self.running_mean, moments.mean, self.momentum, alive)
+        average_(self.running_var, moments.variance, self.momentum, alive)
+        average_(self.running_prior, components.log_prior.exp(), self.momentum)
+        return mixture_normalize(x, log_tau, components.log_prior, moments.mean, moments.variance, self.eps)
+
+    def _normalize_running(self, x: Tensor) -> Tensor:
+        mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+        components = self._components(x.dtype)
+        if self.fitted:
+            smallest = torch.finfo(x.dtype).tiny
+            log_prior = self.running_prior.to(x.dtype).clamp_min(smallest).log()
+            components = Components(log_prior, mean, variance + self.eps)
+        return normalize_given(x, components, mean, variance, self.eps, joint=True)
+
+    def _components(self, dtype: torch.dtype) -> Components:
+        weights = self.mixture_weights.to(dtype).clamp_min(torch.finfo(dtype).tiny)
+        return Components(weights.log(), self.mixture_means.to(dtype), self.mixture_variances.to(dtype))
+
+    @torch.no_grad()
+    def _fit(self, x: Tensor) -> None:
+        if not self._is_seeded or (
+            self.refit_every is not None and int(self.num_batches_tracked) % self.refit_every == 0
+        ):
+            self._seed_mixture(x)
+        else:
+            self._run_em(self._subsample(x), self._mixture(x.dtype), self.em_steps)
+        self.num_batches_tracked += 1
+
+    def _mixture(self, dtype: torch.dtype) -> Mixture:
+        return Mixture(
+            self.mixture_weights.to(dtype), self.mixture_means.to(dtype), self.mixture_variances.to(dtype)
+        )
+
+    def _run_em(self, data: Tensor, mixture: Mixture, steps: int) -> None:
+        for _ in range(steps):
+            mixture, _ = em_step(data, mixture, floor=self.variance_floor)
+        self.mixture_weights.copy_(mixture.weights)
+        self.mixture_means.copy_(mixture.means)
+        self.mixture_variances.copy_(mixture.variances)
+
+    def _subsample(self, x: Tensor) -> Tensor:
+        """At most ``fit_samples`` of the (N·L) vectors, evenly spread, others in every batch."""
+        positions, count = x.shape[0] * x.shape[2], self.fit_samples
+        if positions <= count:
+            return x.transpose(1, 2).reshape(positions, -1)
+        steps = torch.arange(count, device=x.device, dtype=torch.float64) + self.num_batches_tracked * count
+        index = ((steps * GOLDEN) % 1.0 * positions).long().clamp_max(positions - 1)
+        return x.transpose(1, 2)[index // x.shape[2], index % x.shape[2]]
+
+    @torch.compiler.disable
+    def _seed_mixture(self, x: Tensor) -> None:
+        data = self._subsample(x)
+        if not bool(torch.isfinite(data).all()):
+            raise ValueError("MixtureNorm cannot seed its mixture: the first batch is not finite")
+        generator = torch.Generator().manual_seed(int(self.seed) + int(self.num_batches_tracked))
+        rows = data if len(data) >= self.num_components else data.repeat(self.num_components, 1)
+        means = kmeans_plusplus(rows, self.num_components, generator=generator)
+        spread = data.var(dim=0, correction=0).clamp_min(self.variance_floor).expand_as(means)
+        weights = data.new_full((self.num_components,), 1 / self.num_components)
+        self._run_em(data, Mixture(weights, means, spread), self.seed_steps)
+        if self._is_seeded:
+            self._keep_order()
+        else:
+            self._start_running()
+        self._is_seeded = True
+        self.seeded.fill_(value=True)
+
+    def _start_running(self) -> None:
+        self.running_prior.copy_(self.mixture_weights)
+        self.running_mean.copy_(self.mixture_means)
+        self.running_var.copy_(self.mixture_variances)
+
+    def _keep_order(self) -> None:
+        """Match new components to the running ones, nearest pair first, so that averages stay meaningful."""
+        distance = torch.cdist(self.running_mean.double(), self.mixture_means.double())
+        order = torch.empty(self.num_components, dtype=torch.long, device=distance.device)
+        for _ in range(self.num_components):
+            old, new = divmod(int(distance.argmin()), self.num_components)
+            order[old] = new
+            distance[old], distance[:, new] = torch.inf, torch.inf
+        for state in (self.mixture_weights, self.mixture_means, self.mixture_variances):
+            state.copy_(state[order])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._is_seeded = bool(self.seeded)
+
+    def extra_repr(self) -> str:
+        """The arguments that differ between instances."""
+        return f"{self.num_features}, num_components={self.num_components}, eps={self.eps:g}"
+
+
+def _as_int64(seed: int) -> int:
+    """Torch's seeds are unsigned; a buffer holds signed ones."""
+    return seed % (2**62)

@@ -1,0 +1,83 @@
+"""Layers that treat all positions of a sample alike: moments of a sample, one affine map for each sample."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class SampleMoments(NamedTuple):
+    """Moments of every channel of every sample over its positions.
+
+    Attributes:
+        mean: (N, C).
+        square: Sum over positions of squared deviations from ``mean``, (N, C).
+        positions: L, the number of positions.
+    """
+
+    mean: Tensor
+    square: Tensor
+    positions: int
+
+
+def sample_moments(x: Tensor) -> SampleMoments:
+    """Mean and centred sum of squares of each channel of each sample; ``x`` is (N, C, L)."""
+    mean = x.mean(dim=2)
+    return SampleMoments(mean, (x - mean.unsqueeze(2)).square().sum(dim=2), x.shape[2])
+
+
+def pooled_moments(moments: SampleMoments, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Moments of groups of samples, from the moments of the samples.
+
+    Sums of squares within and between samples are added, so nothing cancels (Chan et al.). For weights
+    g (N, K) these are eq. 8 and 9 of the paper with tau constant over a sample's positions.
+
+    Args:
+        moments: Of N samples.
+        weights: Share of every sample in every group, (N, K), not negative.
+
+    Returns:
+        Mass (K, 1) in positions, mean (K, C), biased variance (K, C). A group of mass zero has zero moments.
+    """
+    mass = weights.sum(dim=0).unsqueeze(1) * moments.positions
+    share = weights.T * moments.positions / mass.clamp_min(torch.finfo(weights.dtype).tiny)
+    origin = moments.mean.detach().mean(dim=0) if moments.mean.shape[0] else 0.0
+    offset = share @ (moments.mean - origin)
+    between = (moments.mean.unsqueeze(0) - origin - offset.unsqueeze(1)).square()
+    spread = moments.square / moments.positions
+    variance = share @ spread + (share.unsqueeze(2) * between).sum(dim=1)
+    return mass, offset + origin, variance
+
+
+def blend(weights: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Collapse ``sum_k w_k (x - mean_k) scale_k`` into one map ``(x - centre) · slope`` a sample.
+
+    Args:
+        weights: (N, K), not negative.
+        mean: (K, C).
+        scale: (K, C), positive.
+
+    Returns:
+        Centre and slope, (N, C) each. The centre is a weighted mean of the means, so that large means
+        cost no digits.
+    """
+    slope = weights @ scale
+    origin = mean.detach().mean(dim=0)
+    lever = weights @ (scale * (mean - origin))
+    return origin + lever / slope.clamp_min(torch.finfo(slope.dtype).tiny), slope
+
+
+def apply_affine(x: Tensor, centre: Tensor, slope: Tensor, shift: Tensor | None = None) -> Tensor:
+    """``(x - centre) · slope + shift`` with one map a sample and channel.
+
+    Args:
+        x: (N, C, L).
+        centre: (N, C), or (1, C) for one map shared by all samples.
+        slope: Likewise.
+        shift: Likewise, or None for zero.
+
+    Returns:
+        (N, C, L).
+    """
+    y = (x - centre.unsqueeze(2)) * slope.unsqueeze(2)
+    return y if shift is None else y + shift.unsqueeze(2)

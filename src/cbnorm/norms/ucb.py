@@ -1,0 +1,198 @@
+"""Unsupervised cluster-based normalization: a Gaussian mixture learned inside the layer."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cbnorm.norms.base import (
+    SMALLEST_COUNT,
+    FeatureNorm,
+    average_,
+    check_choice,
+    check_count,
+    check_momentum,
+    local_generator,
+)
+from cbnorm.norms.mixture import (
+    Components,
+    Moments,
+    component_moments,
+    log_posterior,
+    normalize_batch,
+    normalize_given,
+)
+from cbnorm.norms.scb import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR
+
+Update = Literal["weight", "moving_average"]
+TrainStats = Literal["batch", "params"]
+EvalStats = Literal["running", "params", "batch"]
+Posterior = Literal["per_channel", "joint"]
+
+#: The default form of UCB-Norm, in one place because it is decided by an experiment.
+DEFAULT_UPDATE: Update = "weight"
+DEFAULT_TRAIN_STATS: TrainStats = "batch"
+DEFAULT_EVAL_STATS: EvalStats = "running"
+DEFAULT_POSTERIOR: Posterior = "per_channel"
+
+
+class UCBNorm(FeatureNorm):
+    """Unsupervised cluster-based normalization, UCB-Norm (arXiv 2403.16798v2, eq. 6 to 9, 15, Alg. 2).
+
+    ``y = sum_k tau_k(x) / sqrt(lambda_k) · (x - m_k) / sqrt(v_k + eps)``, tau the posterior of a mixture
+    (lambda, mu, sigma^2) that the layer holds. For well separated components the output's variance is about
+    K, for K equal ones the output is sqrt(K) times batch normalization: the factor is the paper's.
+
+    The paper's own combination (moments m, v of the batch in training, the parameters mu, sigma^2 in
+    inference) changes the function between the two, because nothing ties the parameters to the moments.
+    So the choices are options; see ``docs/norms/ucb.md``.
+
+    Args:
+        num_features: Number of channels C.
+        num_components: Number of components K.
+        update: ``"weight"``: lambda, mu, sigma^2 are trained by backpropagation. ``"moving_average"``: they
+            follow the batch (Alg. 2, lines 12-14 in the form that has the data's mixture as fixed point).
+        train_stats: Moments in training: of the ``"batch"`` (eq. 8) or the ``"params"`` (eq. 15).
+        eval_stats: Moments in evaluation: ``"running"`` averages of the batch moments, the ``"params"``
+            (eq. 15), or those of the ``"batch"`` (what the authors' experiments did: the output then depends
+            on the other samples).
+        posterior: One for each scalar, ``"per_channel"``, or one for each position's vector, ``"joint"``.
+        eps: Added to variances, in the density too.
+        momentum: torch's convention, ``new = (1 - momentum)·old + momentum·batch``; the paper's m is
+            ``1 - momentum``.
+        affine: Learn gamma and beta (eq. 2) as well.
+        seed: Of the initial means (``"joint"``); None takes the seed last given to ``torch.manual_seed``.
+        channel_dim: 1, or -1 for token layouts (N, …, C).
+        device: Of parameters and buffers.
+        dtype: Of parameters and buffers.
+
+    Example:
+        >>> layer = UCBNorm(3, num_components=2)
+        >>> layer(torch.randn(4, 3, 8, 8)).shape
+        torch.Size([4, 3, 8, 8])
+    """
+
+    running_prior: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(  # noqa: PLR0913
+        self,
+        num_features: int,
+        num_components: int,
+        *,
+        update: Update = DEFAULT_UPDATE,
+        train_stats: TrainStats = DEFAULT_TRAIN_STATS,
+        eval_stats: EvalStats = DEFAULT_EVAL_STATS,
+        posterior: Posterior = DEFAULT_POSTERIOR,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        seed: int | None = None,
+        channel_dim: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps=eps, channel_dim=channel_dim)
+        self.num_components = check_count("num_components", num_components)
+        self.update = check_choice("update", update, ("weight", "moving_average"))
+        self.train_stats = check_choice("train_stats", train_stats, ("batch", "params"))
+        self.eval_stats = check_choice("eval_stats", eval_stats, ("running", "params", "batch"))
+        self.posterior = check_choice("posterior", posterior, ("per_channel", "joint"))
+        self.momentum, self.seed = check_momentum(momentum), seed
+        self._make_state(affine=affine, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def _make_state(
+        self, *, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        K, C = self.num_components, self.num_features
+        self.register_buffer("running_mean", torch.empty(K, C, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.empty(K, C, device=device, dtype=dtype))
+        if self.update == "weight":
+            self.mean = nn.Parameter(torch.empty_like(self.running_mean))
+            self.raw_variance = nn.Parameter(torch.empty_like(self.running_mean))
+            self.prior_logits = nn.Parameter(torch.empty(K, device=device, dtype=dtype))
+        else:
+            self.register_buffer("running_prior", torch.empty(K, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(C, device=device, dtype=dtype)) if affine else None
+        self.bias = nn.Parameter(torch.empty(C, device=device, dtype=dtype)) if affine else None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Equal priors, unit variances, means spread over [-1, 1] so that components can part.
+
+        With a joint posterior every channel has its own order of the means, scaled by ``1/sqrt(C)``: the
+        components then lie about one deviation apart, whatever C.
+        """
+        mean = torch.linspace(-1, 1, self.num_components) if self.num_components > 1 else torch.zeros(1)
+        mean = mean[:, None].expand(-1, self.num_features)
+        if self.posterior == "joint":
+            order = torch.rand(mean.shape, generator=local_generator(self.seed)).argsort(dim=0)
+            mean = mean.gather(0, order) / self.num_features**0.5
+        self.running_mean.copy_(mean)
+        self.running_var.fill_(1.0)
+        if self.update == "weight":
+            self.mean.copy_(mean)
+            self.raw_variance.fill_(SOFTPLUS_INVERSE_OF_ONE)
+            self.prior_logits.zero_()
+        else:
+            self.running_prior.fill_(1 / self.num_components)
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1.0)
+            self.bias.zero_()
+
+    def mixture(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Log prior (K,), mean (K, C) and variance (K, C) of the components, without eps."""
+        if self.update == "weight":
+            variance = F.softplus(self.raw_variance.to(dtype)) + VARIANCE_FLOOR
+            return self.prior_logits.to(dtype).log_softmax(dim=0), self.mean.to(dtype), variance
+        smallest = torch.finfo(dtype).tiny
+        return (
+            self.running_prior.to(dtype).clamp_min(smallest).log(),
+            self.running_mean.to(dtype),
+            self.running_var.to(dtype),
+        )
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Eq. 7 or 15 on (N, C, L), by mode and options."""
+        log_prior, mean, variance = self.mixture(x.dtype)
+        components = Components(log_prior, mean, variance + self.eps)
+        joint = self.posterior == "joint"
+        source = self.train_stats if self.training else self.eval_stats
+        if source == "batch":
+            stored = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+            y, moments = normalize_batch(x, components, *stored, self.eps, joint=joint)
+            if self.training:
+                self._track(moments)
+        else:
+            if source == "running":
+                mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+            y = normalize_given(x, components, mean, variance, self.eps, joint=joint)
+            if self.training and (self.update == "moving_average" or self.eval_stats == "running"):
+                self._track(self._batch_moments(x, components, joint=joint))
+        if self.weight is None or self.bias is None:
+            return y
+        return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
+
+    @torch.no_grad()
+    def _batch_moments(self, x: Tensor, components: Components, *, joint: bool) -> Moments:
+        tau = log_posterior(x, components, joint=joint).exp()
+        return component_moments(x, tau, self.running_mean.to(x.dtype), self.running_var.to(x.dtype))
+
+    @torch.no_grad()
+    def _track(self, moments: Moments) -> None:
+        alive = moments.mass >= SMALLEST_COUNT
+        average_(self.running_mean, moments.mean, self.momentum, alive)
+        average_(self.running_var, moments.variance, self.momentum, alive)
+        if self.update == "moving_average":
+            average_(self.running_prior, moments.share, self.momentum, alive.any())
+
+    def extra_repr(self) -> str:
+        """The arguments that differ between instances."""
+        return (
+            f"{self.num_features}, num_components={self.num_components}, eps={self.eps:g}, "
+            f"update={self.update}, train_stats={self.train_stats}, eval_stats={self.eval_stats}, "
+            f"posterior={self.posterior}, momentum={self.momentum:g}"
+        )
