@@ -99,8 +99,7 @@ def apply(images: torch.Tensor, params: Parameters) -> torch.Tensor:
         if params.flip is None:
             return images
         return torch.where(params.flip[:, None, None, None], images.flip(-1), images)
-    theta = sampling_matrices(params, *images.shape[-2:]).to(images)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    grid = _grid(sampling_matrices(params, *images.shape[-2:]), *images.shape[-2:]).to(images)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
@@ -109,7 +108,7 @@ def sampling_matrices(params: Parameters, height: int, width: int) -> torch.Tens
 
     In pixels from the centre (x to the right, y down) the origin of p is F R Z p: zoomed,
     turned back, mirrored. Each row is then scaled to the coordinates of
-    :func:`torch.nn.functional.affine_grid`, in which every side has length 2.
+    :func:`torch.nn.functional.grid_sample`, in which every side has length 2.
 
     Args:
         params: Of N images, at least an angle or a zoom.
@@ -117,7 +116,7 @@ def sampling_matrices(params: Parameters, height: int, width: int) -> torch.Tens
         width: Of the images.
 
     Returns:
-        float32 (N, 2, 3).
+        float32 (N, 2, 2).
     """
     given = params.angle if params.angle is not None else params.zoom
     if given is None:
@@ -126,9 +125,17 @@ def sampling_matrices(params: Parameters, height: int, width: int) -> torch.Tens
     angle = params.angle if params.angle is not None else 0 * ones
     zoom_y, zoom_x = params.zoom.unbind(1) if params.zoom is not None else (ones, ones)
     mirror = 1 - 2 * params.flip.float() if params.flip is not None else ones
-    cos, sin, zero = angle.cos(), angle.sin(), 0 * ones
-    rows = [
-        torch.stack([mirror * cos * zoom_x, mirror * sin * zoom_y * (height / width), zero], dim=1),
-        torch.stack([-sin * zoom_x * (width / height), cos * zoom_y, zero], dim=1),
-    ]
-    return torch.stack(rows, dim=1)
+    cos, sin = angle.cos(), angle.sin()
+    to_x = torch.stack([mirror * cos * zoom_x, mirror * sin * zoom_y * (height / width)], dim=1)
+    to_y = torch.stack([-sin * zoom_x * (width / height), cos * zoom_y], dim=1)
+    return torch.stack([to_x, to_y], dim=1)
+
+
+def _grid(matrices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the origin of every pixel, (N, H, W, 2).
+
+    A sum of a row and a column: several times faster than ``affine_grid``'s batched product.
+    """
+    x, y = ((2 * torch.arange(side, device=matrices.device) + 1) / side - 1 for side in (width, height))
+    along_x, along_y = matrices[:, :, 0, None] * x, matrices[:, :, 1, None] * y
+    return (along_x[:, :, None, :] + along_y[:, :, :, None]).permute(0, 2, 3, 1)

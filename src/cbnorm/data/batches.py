@@ -83,6 +83,8 @@ class Batches:
         channels = split.images.shape[1]
         if not len(mean) == len(std) == channels:
             raise ValueError(f"{channels} channels, but {len(mean)} means and {len(std)} standard deviations")
+        if min(std) <= 0:
+            raise ValueError(f"standard deviations must be positive, not {list(std)}")
         self.batch_size, self.drop_last, self.shuffle = batch_size, drop_last, shuffle
         self.seed, self.augmentation, self.device = seed, augmentation, torch.device(device)
         self.memory_format = memory_format
@@ -91,10 +93,11 @@ class Batches:
         self._images = split.images.to(self.device).contiguous(memory_format=memory_format)
         self._labels = split.labels.to(self.device)
         self._clusters = torch.full_like(self._labels, -1) if clusters is None else clusters.to(self.device)
-        deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
-        average = torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1)
-        self._scale = (1 / (255 * deviation)).float().to(self.device)
-        self._shift = (-average / deviation).float().to(self.device)
+        average, deviation = (torch.tensor(moment, dtype=torch.float64) for moment in (mean, std))
+        self._scale, self._shift = (
+            self._per_pixel(1 / (255 * deviation)),
+            self._per_pixel(-average / deviation),
+        )
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -110,16 +113,11 @@ class Batches:
         params = self._parameters(epoch)
         for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             last = min(first + self.batch_size, len(self._labels))
-            chosen = slice(first, last) if order is None else order[first:last]
-            images = self._gather(chosen)
+            images, labels, clusters = self._gather(first, last, order)
             if params is not None:
                 images = augment.apply(images, params.part(first, last))
-            images = images.mul_(self._scale).add_(self._shift)
-            yield (
-                images.contiguous(memory_format=self.memory_format),
-                self._labels[chosen],
-                self._clusters[chosen],
-            )
+            images = images.contiguous(memory_format=self.memory_format)
+            yield torch.addcmul(self._shift, images, self._scale), labels, clusters
 
     def _order(self, epoch: int) -> torch.Tensor | None:
         if not self.shuffle:
@@ -134,8 +132,24 @@ class Batches:
         stream = generator(self.seed, "augmentation", epoch)
         return augment.draw(len(self._labels), stream, self.augmentation).to(self.device)
 
-    def _gather(self, chosen: slice | torch.Tensor) -> torch.Tensor:
-        """Return chosen images as new float32 values 0..255."""
-        if self.memory_format == torch.channels_last:
-            return self._images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2).float()
-        return self._images[chosen].float()
+    def _gather(self, first: int, last: int, order: torch.Tensor | None) -> Batch:
+        """Return images first..last of the order, as float32 values 0..255, labels and clusters."""
+        by_row = self._images
+        if channels_last := self.memory_format == torch.channels_last:
+            by_row = by_row.permute(0, 2, 3, 1)
+        parts = (by_row, self._labels, self._clusters)
+        if order is None:
+            images, labels, clusters = (part[first:last] for part in parts)
+        else:
+            # Whole rows are copied here: twenty times faster than indexing with brackets.
+            images, labels, clusters = (part.index_select(0, order[first:last]) for part in parts)
+        return (images.permute(0, 3, 1, 2) if channels_last else images).float(), labels, clusters
+
+    def _per_pixel(self, values: torch.Tensor) -> torch.Tensor:
+        """Return a value per channel as float32 (1, C, H, W) in the images' layout.
+
+        Written out, because broadcasting over an innermost dimension of three channels is slow.
+        """
+        shape = (1, *self._images.shape[1:])
+        whole = values.float().to(self.device).view(1, -1, 1, 1).expand(shape)
+        return whole.contiguous(memory_format=self.memory_format)
