@@ -26,6 +26,7 @@ def unpack(archive: Path, folder: Path, *, limit: int) -> None:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
             _check(members, limit)
+            folder.mkdir(parents=True, exist_ok=True)
             for member in members:
                 if member.isfile():
                     _write(tar, member, folder / member.name)

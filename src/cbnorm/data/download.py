@@ -14,10 +14,12 @@ from cbnorm.data.verify import checksum
 # Seconds to connect, and to wait for the next bytes.
 TIMEOUT = 10.0
 ATTEMPTS = 4
+# Seconds before the second attempt in a row, doubled for each further one.
+PAUSE = 1.0
 Report = Callable[[int, int], None]
 
 
-def fetch(archive: Archive, part: Path, report: Report, *, pause: float = 1.0) -> Path:
+def fetch(archive: Archive, part: Path, report: Report) -> Path:
     """Download an archive, continuing the part that an earlier attempt left.
 
     A connection that breaks off is resumed up to :data:`ATTEMPTS` times in a row without a new
@@ -28,7 +30,6 @@ def fetch(archive: Archive, part: Path, report: Report, *, pause: float = 1.0) -
         part: The unfinished file. It stays when the download stops half-way, and is deleted when
             it is complete but wrong.
         report: Called with the bytes that are there and those expected.
-        pause: Seconds before the second attempt; doubled for each further one.
 
     Returns:
         ``part``, complete and verified.
@@ -37,18 +38,18 @@ def fetch(archive: Archive, part: Path, report: Report, *, pause: float = 1.0) -
         SourceError: The site can't be reached, refuses, breaks off for good or holds other bytes.
     """
     resumed = part.exists()
-    _complete(archive, part, report, pause)
+    _complete(archive, part, report)
     if resumed and checksum(part, "md5") != archive.md5:
         # What an earlier attempt left may be damaged: once more, from the beginning.
         part.unlink()
-        _complete(archive, part, report, pause)
+        _complete(archive, part, report)
     if (found := checksum(part, "md5")) != archive.md5:
         part.unlink()
         raise SourceError(f"its MD5 is {found} instead of {archive.md5}")
     return part
 
 
-def _complete(archive: Archive, part: Path, report: Report, pause: float) -> None:
+def _complete(archive: Archive, part: Path, report: Report) -> None:
     failures, reached = 0, _size(part)
     while failures < ATTEMPTS:
         try:
@@ -61,7 +62,7 @@ def _complete(archive: Archive, part: Path, report: Report, pause: float) -> Non
                 raise SourceError(reason) from error
         failures = 0 if _size(part) > reached else failures + 1
         reached = max(reached, _size(part))
-        time.sleep(pause * 2 ** (failures - 1) if failures else 0)
+        time.sleep(PAUSE * 2 ** (failures - 1) if failures else 0)
     raise SourceError(f"{reason}; what came so far is kept and continued next time")
 
 
@@ -84,8 +85,9 @@ def _continue(archive: Archive, part: Path, report: Report) -> bool:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else archive.size
-        with part.open("ab" if have else "wb") as file:
-            while block := response.read(1 << 18):
+        # What has come is written at once, so that neither a silent site nor a kill costs it.
+        with part.open("ab" if have else "wb", buffering=0) as file:
+            while block := response.read1(1 << 18):
                 file.write(block)
                 report(file.tell(), total)
     return length is None or _size(part) >= total

@@ -42,7 +42,7 @@ def _pack(client: str, package: NpmPackage, folder: Path) -> Path:
     # npm's own files go to a folder that vanishes; its output must not be mixed into ours.
     with tempfile.TemporaryFile() as complaints:
         try:
-            done = subprocess.run(  # noqa: S603  (a fixed command; name and version come from the catalog)
+            done = subprocess.run(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=complaints,
                 timeout=_TIMEOUT, check=False,
             )  # fmt: skip

@@ -83,14 +83,12 @@ def describe(key: str) -> dict[str, Any]:
 
     Returns:
         ``key``, ``name``, ``classes``, ``images`` (per split), ``state`` (``built-in``, ``ready``,
-        ``missing`` or ``corrupt``), ``problem`` (a line, or None), ``folder`` (or None),
+        ``missing``, ``corrupt`` or ``unreadable``), ``problem`` (a line, or None), ``folder`` (or None),
         ``sources`` and ``note``.
     """
     entry = catalog.find(key)
-    found = sorted(problems(_folder(entry), entry.files), key=lambda problem: problem.missing)
-    state = (
-        ("missing" if found[0].missing else "corrupt") if found else ("ready" if entry.files else "built-in")
-    )
+    found = sorted(problems(_folder(entry), entry.files), key=lambda problem: problem.state == "missing")
+    state = found[0].state if found else ("ready" if entry.files else "built-in")
     return {
         "key": key,
         "name": entry.name,
@@ -112,7 +110,7 @@ def _missing(entry: catalog.DataSet) -> list[str]:
     """Return the names of the missing files; a corrupt one is an error."""
     found = problems(_folder(entry), entry.files)
     for problem in found:
-        if not problem.missing:
+        if problem.state != "missing":
             raise CbnormError(problem.line(entry.key))
     return [problem.path.name for problem in found]
 

@@ -15,22 +15,19 @@ class Problem:
 
     Attributes:
         path: The file.
-        missing: It isn't there; otherwise its content is wrong.
+        state: ``missing``, ``corrupt`` or ``unreadable``.
         reason: What is wrong, in words.
     """
 
     path: Path
-    missing: bool
+    state: str
     reason: str
 
     def line(self, key: str) -> str:
         """Return one line that says what is wrong and what to do."""
-        cure = f"run: cbnorm data fetch {key}"
-        return (
-            f"{self.path} {self.reason}; {cure}"
-            if self.missing
-            else f"{self.path} {self.reason}; delete it and {cure}"
-        )
+        fetch = f"run: cbnorm data fetch {key}"
+        cures = {"missing": fetch, "corrupt": f"delete it and {fetch}", "unreadable": "make it readable"}
+        return f"{self.path} {self.reason}; {cures[self.state]}"
 
 
 def checksum(path: Path, algorithm: str) -> str:
@@ -56,14 +53,14 @@ def _problem(path: Path, file: DataFile) -> Problem | None:
     try:
         status = path.stat()
         if status.st_size != file.size:
-            return Problem(path, False, f"is corrupt: {status.st_size} bytes instead of {file.size}")
+            return Problem(path, "corrupt", f"is corrupt: {status.st_size} bytes instead of {file.size}")
         found = _remembered_sha1(path, status.st_size, status.st_mtime_ns)
-    except FileNotFoundError:
-        return Problem(path, True, "is missing")
+    except (FileNotFoundError, NotADirectoryError):
+        return Problem(path, "missing", "is missing")
     except OSError as error:
-        return Problem(path, False, f"can't be read ({error.strerror})")
+        return Problem(path, "unreadable", f"can't be read ({error.strerror})")
     if found != file.sha1:
-        return Problem(path, False, f"is corrupt: its SHA-1 is {found} instead of {file.sha1}")
+        return Problem(path, "corrupt", f"is corrupt: its SHA-1 is {found} instead of {file.sha1}")
     return None
 
 
