@@ -1,0 +1,155 @@
+"""A fitted partition: gives every image the id of a cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cbnorm.data.streams import generator
+from cbnorm.mixtures import Mixture
+from cbnorm.partitions.features import Features
+
+STATE_VERSION = 1
+_IMAGES_PER_CHUNK = 512
+_DRAWS_PER_BLOCK = 4096
+# Far above the rounding of float64 sums, far below any difference that means something.
+_TIE = 1e-10
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Clusters fitted on training images (facts of the paper's section on MN: Z = K clusters).
+
+    k-means clusters are kept as a mixture of equal spheres with equal weights, whose most
+    probable component is the nearest centre.
+
+    Attributes:
+        method: ``"kmeans"``, ``"gmm"`` or ``"random"``.
+        seed: The seed of the fit and of random ids.
+        features: Map from images to the vectors that were clustered.
+        mixture: The clusters, float64.
+        frequencies: Share of the training images in every cluster, (K,), float64.
+        report: How the fit went: iterations, convergence, mean log-likelihood or inertia.
+    """
+
+    method: str
+    seed: int
+    features: Features
+    mixture: Mixture
+    frequencies: Tensor
+    report: Mapping[str, Any]
+
+    @property
+    def num_clusters(self) -> int:
+        """Number of clusters K."""
+        return len(self.frequencies)
+
+    def predict(self, images: Tensor, *, split: str, start: int = 0) -> Tensor:
+        """Cluster ids of images.
+
+        An id depends on its image alone (method ``random``: on the seed, the split's name and the
+        image's index alone), not on how many images are asked for at a time.
+
+        Args:
+            images: (N, C, H, W), in the pixel range of the training images.
+            split: Name of the split the images come from: ``"train"``, ``"val"``, ``"test"``, ...
+            start: Index in the split of the first image; only random ids depend on it.
+
+        Returns:
+            Ids in 0 … K-1, int64 (N,), on the CPU.
+
+        Raises:
+            ValueError: If the images have another shape than those of the fit, or are not finite.
+        """
+        if self.method == "random":
+            return self._draw(split, start, len(images))
+        return self.nearest(images)
+
+    @torch.no_grad()
+    def nearest(self, images: Tensor) -> Tensor:
+        """Most probable component of every image (N, C, H, W), whatever the method: int64 (N,)."""
+        ids = torch.empty(len(images), dtype=torch.int64)
+        for first in range(0, len(images), _IMAGES_PER_CHUNK):
+            chunk = images[first : first + _IMAGES_PER_CHUNK].to(self.frequencies.device)
+            ids[first : first + len(chunk)] = _most_probable(self.features(chunk), self.mixture)
+        return ids
+
+    def _draw(self, split: str, start: int, count: int) -> Tensor:
+        """Ids drawn with the frequencies; an index always falls on the same draw of the same block."""
+        blocks = range(start // _DRAWS_PER_BLOCK, -(-(start + count) // _DRAWS_PER_BLOCK))
+        draws = [
+            torch.rand(
+                _DRAWS_PER_BLOCK,
+                generator=generator(self.seed, f"partition ids of {split}", block),
+                dtype=torch.float64,
+            )
+            for block in blocks
+        ]
+        uniforms = torch.cat(draws or [torch.empty(0, dtype=torch.float64)])
+        first = start % _DRAWS_PER_BLOCK
+        limits = self.frequencies.cpu().cumsum(0)[:-1]
+        return torch.searchsorted(limits, uniforms[first : first + count], right=True)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for a run's record."""
+        return {
+            "method": self.method,
+            "clusters": self.num_clusters,
+            "seed": self.seed,
+            "features": self.features.name,
+            "feature_dimensions": self.features.dimensions,
+            "frequencies": self.frequencies.tolist(),
+            **self.report,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values that ``torch.load(..., weights_only=True)`` reads back."""
+        return {
+            "version": STATE_VERSION,
+            "method": self.method,
+            "seed": self.seed,
+            "features": {**vars(self.features), "shape": list(self.features.shape)},
+            "mixture": list(self.mixture),
+            "frequencies": self.frequencies,
+            "report": dict(self.report),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Partition":
+        """The partition whose :meth:`state` this is.
+
+        Raises:
+            ValueError: If the state comes from another version of the format.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(
+                f"this partition's format is {state.get('version')!r}, not {STATE_VERSION}: fit it again"
+            )
+        features = Features(**{**state["features"], "shape": tuple(state["features"]["shape"])})
+        return cls(
+            state["method"],
+            state["seed"],
+            features,
+            Mixture(*state["mixture"]),
+            state["frequencies"],
+            state["report"],
+        )
+
+
+def _most_probable(points: Tensor, mixture: Mixture) -> Tensor:
+    """Index of the most probable component for points (n, D), the lowest of those that tie.
+
+    Squares of differences, not differences of squares, and float64: what is left of rounding,
+    which varies with the number of points in a product, is less than the width of a tie.
+    """
+    if not points.isfinite().all():
+        raise ValueError("images hold NaN or infinity; remove them before asking for clusters")
+    constants = mixture.weights.log() - 0.5 * mixture.variances.log().sum(1)
+    scores = points.new_empty(len(points), len(constants))
+    for k, (mean, variance) in enumerate(zip(mixture.means, mixture.variances, strict=True)):
+        scores[:, k] = constants[k] - 0.5 * ((points - mean).square() / variance).sum(1)
+    best = scores.max(dim=1, keepdim=True).values
+    ties = best - scores <= _TIE * (1 + best.abs())
+    return ties.to(torch.uint8).max(dim=1).indices
