@@ -1,0 +1,50 @@
+# Every target sets up .venv by itself, once, and again only when pyproject.toml or constraints.txt change.
+PYTHON ?= python3
+VENV   ?= .venv
+BUDGET ?= small
+ARGS   ?=
+
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint types check reproduce-table5 collect wheel clean
+
+help: ## List the targets
+	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  %-18s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make the virtual environment (any other target does it too)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cbnorm needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python3 cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; exit 2; }
+	@echo "Installing into $(VENV) (about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(READY) ## Run the tests and doctests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## Check types
+	$(BIN)/mypy
+
+check: lint types test ## All of the above
+
+reproduce-table5: $(READY) ## Train what is missing of Table V and collect it
+	$(BIN)/cbnorm reproduce table5 budget=$(BUDGET) $(ARGS)
+
+collect: $(READY) ## Rebuild the tables from the runs that are there
+	$(BIN)/cbnorm collect table5 $(ARGS)
+
+wheel: $(READY) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## Remove what was built; runs and data stay
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,179 @@
+"""The command line: one word chooses the command, the rest are words of the form key=value."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cbnorm
+from cbnorm.errors import CbnormError
+
+USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403.16798v2
+
+  cbnorm train [GROUP=NAME] [GROUP.KEY=VALUE] ...     one run; -m sweeps over commas (Hydra's options work)
+  cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
+                   [rows=BN-1,UCB-Norm-1] [jobs=2] [again=true] [dataset=...] [any other override]
+  cbnorm collect TABLE [store=runs] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
+  cbnorm data list | fetch DATASET                    data sets: what is here, and fetching
+
+  --version, --help, --debug (shows the traceback of an error)
+
+Examples:
+  cbnorm reproduce table5 budget=smoke
+  cbnorm train norm=ucb dataset=cifar10 optimizer.lr=0.005
+  cbnorm train -m norm=bn,mn,scb,scb_base,ucb optimizer.lr=0.001,0.005
+  cbnorm train --cfg job                              every option with its value
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 on success, 2 when what was asked is refused, 1 when some runs failed.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words or os.environ.get("CBNORM_DEBUG") == "1"
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(USAGE, end="")
+        return 0
+    if words[0] == "--version":
+        print(f"cbnorm {cbnorm.__version__}")
+        return 0
+    try:
+        return _command(words[0])(words[1:])
+    except CbnormError as error:
+        if debug:
+            raise
+        print(f"cbnorm: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cbnorm: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    # Each command imports what it needs, so that none waits for what another needs.
+    commands = {"train": _train, "reproduce": _reproduce, "collect": _collect, "data": _data}
+    if name not in commands:
+        from cbnorm.config.compose import nearest
+
+        raise CbnormError(f"unknown command '{name}': {nearest(name, commands)}")
+    return commands[name]
+
+
+def _train(words: list[str]) -> int:
+    from cbnorm.train import train
+
+    return train(words)
+
+
+def _take(words: Sequence[str], *own: str) -> tuple[dict[str, str], list[str]]:
+    """Split a command's own words from the overrides that are for Hydra."""
+    taken, rest = {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-"):
+            raise CbnormError(f"unknown option '{word}': write key=value; see cbnorm --help")
+        if key in own and equals:
+            taken[key] = value
+        else:
+            rest.append(word)
+    return taken, rest
+
+
+def _experiment(words: list[str], command: str) -> tuple[str, list[str]]:
+    if not words or "=" in words[0]:
+        raise CbnormError(f"which table? write cbnorm {command} table5")
+    from cbnorm.runs.plan import find_experiment
+
+    return find_experiment(words[0]), words[1:]
+
+
+def _reproduce(words: list[str]) -> int:
+    from cbnorm.report.collect import collect
+    from cbnorm.report.tables import write_tables
+    from cbnorm.runs.plan import parse_seeds, plan
+    from cbnorm.runs.store import Store
+    from cbnorm.runs.sweep import sweep
+
+    experiment, words = _experiment(words, "reproduce")
+    own, overrides = _take(words, "seeds", "jobs", "rows", "again", "out")
+    planned = plan(
+        experiment,
+        overrides,
+        seeds=parse_seeds(own.get("seeds", "0")),
+        labels=own["rows"].split(",") if "rows" in own else (),
+    )
+    first = planned[0].config
+    store = Store(first.store)
+    complete = sweep(
+        planned, store, jobs=_jobs(own.get("jobs", "auto")), again=_flag(own.get("again", "false"), "again")
+    )
+    filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
+    found = collect(experiment, store.records(), filters=filters)
+    _show(write_tables(found, Path(own.get("out", store.root / "tables"))))
+    return 0 if complete else 1
+
+
+def _collect(words: list[str]) -> int:
+    from cbnorm.report.collect import collect
+    from cbnorm.report.tables import write_tables
+    from cbnorm.runs.store import Store
+
+    experiment, words = _experiment(words, "collect")
+    own, rest = _take(words, "store", "out", "dataset", "protocol", "budget")
+    if rest:
+        raise CbnormError(
+            f"'{rest[0]}' means nothing to collect: use store, out, dataset, protocol or budget"
+        )
+    store = Store(own.pop("store", "runs"))
+    out = Path(own.pop("out", store.root / "tables"))
+    from cbnorm.config.compose import parse
+
+    parse([f"{key}={value}" for key, value in own.items()])
+    _show(write_tables(collect(experiment, store.records(), filters=own), out))
+    return 0
+
+
+def _show(paths: Sequence[Path]) -> None:
+    """Print the table as Markdown, then where the files are."""
+    for path in paths:
+        if path.suffix == ".md":
+            print(path.read_text(encoding="utf8"))
+    print("Written: " + ", ".join(str(path) for path in paths))
+
+
+def _jobs(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise CbnormError(f"jobs={text} must be auto or a whole number from 1 up")
+    return int(text)
+
+
+def _flag(text: str, key: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise CbnormError(f"{key}={text} must be true or false")
+    return text.lower() == "true"
+
+
+def _data(words: list[str]) -> int:
+    from cbnorm.data import catalog
+    from cbnorm.data.sources import describe, ensure
+
+    if words == ["list"]:
+        for key in catalog.DATA_SETS:
+            known = describe(key)
+            print(f"{key:<14} {known['name']:<16} {known['state']:<10} {known['folder']}")
+        return 0
+    if len(words) == 2 and words[0] == "fetch":
+        catalog.find(words[1])
+        print(f"{words[1]} is complete and verified in {ensure(words[1])}")
+        return 0
+    raise CbnormError("write cbnorm data list, or cbnorm data fetch DATASET")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

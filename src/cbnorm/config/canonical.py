@@ -1,0 +1,60 @@
+"""The values of a run that can change its numbers, and nothing else."""
+
+from typing import Any
+
+from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+
+#: Names of bundles, destinations and places of execution: they can't change a number.
+_IGNORED = {"logger", "presets", "store", "protocol", "budget", "experiment"}
+_PLACE_OF_EXECUTION = {"accelerator", "device"}
+
+
+def canonical(config: RunConfig) -> dict[str, Any]:
+    """Config values that can change a run's numbers, as plain data in a fixed form.
+
+    Two configs with equal canonical values are the same run: options that the chosen norm
+    ignores, the partition when the norm takes no clusters, names of presets, the logger and
+    the place of execution are left out.
+    """
+    values = config.model_dump(exclude=_IGNORED)
+    norm = config.norm.name
+    values["norm"] = {"name": norm} | {key: values["norm"][key] for key in NORM_OPTIONS[norm]}
+    values["partition"] = _partition(values["partition"], needed=norm in CLUSTERED_NORMS)
+    values["model"]["placement"] = sorted(set(values["model"]["placement"]))
+    trainer = values["trainer"]
+    trainer["moments"] = sorted(set(trainer["moments"]))
+    for key in _PLACE_OF_EXECUTION:
+        del trainer[key]
+    return values
+
+
+def _partition(values: dict[str, Any], *, needed: bool) -> dict[str, Any]:
+    if not needed or values["name"] == "none":
+        return {"name": "none"}
+    return values
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one level with dotted keys.
+
+    >>> flatten({"optimizer": {"lr": 0.1}, "seed": 0})
+    {'optimizer.lr': 0.1, 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ between two nested dictionaries, with both values.
+
+    >>> differences({"optimizer": {"lr": 0.1}}, {"optimizer": {"lr": 0.2}})
+    {'optimizer.lr': (0.1, 0.2)}
+    """
+    left, right = flatten(a), flatten(b)
+    keys = sorted(left.keys() | right.keys())
+    return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}

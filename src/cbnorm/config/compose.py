@@ -1,0 +1,188 @@
+"""From the words of a command line to a checked :class:`RunConfig`, or one line that says what is wrong."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from cbnorm.config.canonical import flatten
+from cbnorm.config.locations import conf_dir
+from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.errors import CbnormError
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The choice closest to a misspelt word as a question, or the list of choices when none is close."""
+    choices = sorted(choices)
+    # The last part of a dotted key is what people misspell or leave the group off.
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if not close:
+        tail = word.rpartition(".")[2]
+        close = [c for c in choices if c.rpartition(".")[2] == tail]
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"choose from {', '.join(choices)}" if len(choices) <= 30 else "see `cbnorm train --cfg job`"
+
+
+@cache
+def groups() -> dict[str, list[str]]:
+    """Every config group with the names that can be chosen."""
+    folders = (p for p in sorted(conf_dir().iterdir()) if p.is_dir() and not p.name.startswith("_"))
+    return {folder.name: sorted(p.stem for p in folder.glob("*.yaml")) for folder in folders}
+
+
+def compose_run(overrides: Sequence[str] = ()) -> RunConfig:
+    """Compose and check the config of one run.
+
+    Args:
+        overrides: Hydra overrides, such as ``norm=ucb`` or ``optimizer.lr=0.005``; no sweeps.
+
+    Raises:
+        CbnormError: One line that names what is wrong and the nearest valid choice.
+    """
+    return check(_compose(overrides))
+
+
+def compose_sweep_params(overrides: Sequence[str] = ()) -> dict[str, str]:
+    """The sweep that an experiment declares in ``hydra.sweeper.params``."""
+    params = _compose(overrides, hydra=True).hydra.sweeper.params
+    return {str(key): str(value) for key, value in (params or {}).items()}
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides and refuse unknown groups and names without composing anything."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise CbnormError(f"cannot read '{error.override}': write key=value") from error
+    for override in parsed:
+        _check_choice(override)
+    return parsed
+
+
+def _check_choice(override: Override) -> None:
+    group = override.key_or_group
+    if group.endswith(".name") and group.removesuffix(".name") in groups():
+        raise CbnormError(
+            f"'{group}' follows from the choice of a group: write {group.removesuffix('.name')}=NAME"
+        )
+    if group not in groups() or override.is_delete():
+        return
+    chosen = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+    for name in chosen:
+        if name is None and group == "experiment":
+            continue
+        if str(name) not in groups()[group]:
+            raise CbnormError(f"unknown {group} '{name}': {nearest(str(name), groups()[group])}")
+
+
+def _compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    parsed = parse(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("train", list(overrides), return_hydra_config=hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CbnormError(_explain(error, parsed)) from error
+
+
+def _explain(error: Exception, parsed: Sequence[Override]) -> str:
+    """Hydra names the key, but not the one that was meant."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        known = compose("train", [])
+    keys = set(flatten(_plain(known))) | set(groups())
+    for override in parsed:
+        key = override.key_or_group
+        if key.startswith("hydra") or key in keys or any(k.startswith(key + ".") for k in keys):
+            continue
+        return f"unknown option '{key}': {nearest(key, keys)}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) or type(error).__name__
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in container.items()} if isinstance(container, dict) else {}
+
+
+def check(config: DictConfig) -> RunConfig:
+    """Check types, ranges and combinations of a composed config.
+
+    Args:
+        config: What Hydra composed, with or without its own ``hydra`` node.
+
+    Raises:
+        CbnormError: One line that names the option, its value and what is allowed.
+    """
+    config = config.copy()
+    with open_dict(config):
+        config.pop("hydra", None)
+    try:
+        run = RunConfig.model_validate(_plain(config))
+    except OmegaConfBaseException as error:
+        raise CbnormError(str(error).splitlines()[0]) from error
+    except ValidationError as error:
+        raise CbnormError(_first_problem(error, config)) from error
+    _check_combination(run)
+    return run
+
+
+def _first_problem(error: ValidationError, config: DictConfig) -> str:
+    # A misspelt key is both unknown and the cause of a missing one: tell of the unknown one first.
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    problem = problems[0]
+    location = [
+        part
+        for part in problem["loc"]
+        if isinstance(part, str) and not part.startswith(("list[", "constrained"))
+    ]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = {k for k in flatten(_plain(config)) if k != key}
+        return f"unknown option '{key}': {nearest(key, known)}"
+    if problem["type"] == "missing":
+        return f"option '{key}' has no value: give one with {key}=VALUE"
+    message = problem["msg"].removeprefix("Input ").removeprefix("should ")
+    text = f"{key}={problem['input']} must {message}"
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        choices = [c.strip(" '") for c in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+        text += f"; {nearest(problem['input'], choices)}" if len(choices) > 2 else ""
+    return text
+
+
+def _check_combination(run: RunConfig) -> None:
+    norm, partition = run.norm.name, run.partition.name
+    if norm in CLUSTERED_NORMS and partition == "none":
+        choices = ", ".join(name for name in groups()["partition"] if name != "none")
+        raise CbnormError(
+            f"norm={norm} needs clusters, but partition=none gives none: choose partition from {choices}"
+        )
+    moments = len(set(run.trainer.moments))
+    if run.trainer.max_epochs < moments:
+        raise CbnormError(
+            f"trainer.max_epochs={run.trainer.max_epochs} has no room for {moments} moments: "
+            "raise it or set trainer.moments=[100]"
+        )
+    if run.model.name == "shallow_cnn":
+        if max(run.model.placement, default=0) > 4:
+            raise CbnormError(f"model.placement={run.model.placement}: shallow_cnn has norm layers 1 to 4")
+        if run.dataset.image_size < 32 or run.dataset.image_size % 8:
+            raise CbnormError(
+                f"dataset.image_size={run.dataset.image_size}: shallow_cnn needs a multiple of 8 from 32 up"
+            )
+
+
+def ignored_options(run: RunConfig, overrides: Sequence[str]) -> list[str]:
+    """Options of the norm that were given although the chosen norm does not read them."""
+    given = (text.lstrip("+").partition("=")[0] for text in overrides)
+    read = {f"norm.{key}" for key in NORM_OPTIONS[run.norm.name]} | {"norm.name"}
+    return sorted(key for key in given if key.startswith("norm.") and key not in read)

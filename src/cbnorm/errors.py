@@ -1,0 +1,12 @@
+"""The one exception that people see: a single line that says what is wrong and what to do."""
+
+
+class CbnormError(Exception):
+    """A mistake in what was asked or given, told in one line.
+
+    The command line prints it without a traceback (``--debug`` shows one) and exits with
+    :attr:`exit_code`. Library code (:mod:`cbnorm.norms`, :mod:`cbnorm.mixtures`) raises
+    :class:`ValueError` and :class:`TypeError` instead, as torch does.
+    """
+
+    exit_code = 2

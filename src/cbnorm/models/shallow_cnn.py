@@ -1,0 +1,66 @@
+"""The shallow CNN of Table IV."""
+
+from collections.abc import Callable, Collection
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cbnorm.norms import apply_norm
+
+
+class ShallowCNN(nn.Module):
+    """Four convolutions, each followed by normalization, ReLU and pooling; then one linear layer (Table IV).
+
+    The pooling that Table IV calls "3x3, stride 2, pad 0" halves 32 to 16 only if the last window may be
+    partial, hence ``ceil_mode``. The last pooling averages all positions, which is Table IV's 4x4 window for
+    images of 32x32 and keeps the linear layer the same for larger ones. Convolutions and the linear layer
+    start Glorot-uniform with zero bias.
+
+    Args:
+        num_classes: Number of logits.
+        norm: Makes the layer that replaces batch normalization, given the number of channels.
+        placement: Which of the norm layers 1 to 4 are replaced; the others are batch normalization.
+
+    Shapes:
+        images ``(N, 3, H, W)`` with H, W multiples of 8; clusters ``(N,)`` int64 or None;
+        logits ``(N, num_classes)``.
+
+    Example:
+        >>> model = ShallowCNN(10, nn.BatchNorm2d)
+        >>> sum(p.numel() for p in model.parameters())
+        918410
+    """
+
+    def __init__(
+        self, num_classes: int, norm: Callable[[int], nn.Module], placement: Collection[int] = (3,)
+    ) -> None:
+        super().__init__()
+        widths, kernels = (64, 128, 128, 256), (5, 5, 5, 3)
+        inputs = (3, *widths[:-1])
+        self.convs = nn.ModuleList(
+            nn.Conv2d(c, width, kernel, padding=kernel // 2)
+            for c, width, kernel in zip(inputs, widths, kernels, strict=True)
+        )
+        self.norms = nn.ModuleList(
+            norm(width) if place in placement else nn.BatchNorm2d(width)
+            for place, width in enumerate(widths, 1)
+        )
+        self.linear = nn.Linear(widths[-1], num_classes)
+        for layer in (*self.convs, self.linear):
+            assert isinstance(layer, (nn.Conv2d, nn.Linear))  # noqa: S101 (tells the type checker)
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
+        """Logits of a batch of images; `clusters` reaches the layers that take ids."""
+        return self.linear(self.features(images, clusters))
+
+    def features(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
+        """The 256 averaged activations before the linear layer, ``(N, 256)``."""
+        x = images
+        for conv, norm in zip(self.convs[:-1], self.norms[:-1], strict=True):
+            x = F.relu(apply_norm(norm, conv(x), clusters))
+            x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+        x = F.relu(apply_norm(self.norms[-1], self.convs[-1](x), clusters))
+        return x.mean(dim=(2, 3))

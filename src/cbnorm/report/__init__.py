@@ -1,0 +1,1 @@
+"""From records to tables: reads what runs wrote, and nothing else."""

@@ -1,0 +1,210 @@
+"""Which records fill which cells. Rows are recognised by resolved values, never by names of presets."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cbnorm.config.canonical import canonical, differences
+from cbnorm.config.schema import RunConfig
+from cbnorm.data import catalog
+from cbnorm.report.ledger import read_cells
+from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
+from cbnorm.runs.moments import moment_epochs
+from cbnorm.runs.plan import row_configs
+
+Record = dict[str, Any]
+#: Readings of the test set: weights of the best validation accuracy so far (primary), and last weights.
+READINGS = ("best", "last")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Accuracies of one row at one moment, over seeds."""
+
+    percent: int
+    epoch: int
+    reading: str
+    values: tuple[float, ...] = ()
+    runs: tuple[str, ...] = ()
+    paper: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean accuracy in per cent; None for an empty cell."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation over seeds; None for fewer than two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a block with its cells."""
+
+    label: str
+    config: RunConfig
+    cells: tuple[Cell, ...]
+    diverged: tuple[str, ...] = ()
+
+    def at(self, reading: str) -> list[Cell]:
+        """The cells of one reading, by moment."""
+        return [cell for cell in self.cells if cell.reading == reading]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of a table on one data set, under one protocol and budget."""
+
+    experiment: str
+    dataset: str
+    images: int
+    protocol: str
+    budget: str
+    rows: tuple[TableRow, ...]
+
+    @property
+    def title(self) -> str:
+        """The data set's real name and the number of training images."""
+        return f"{self.dataset} ({self.images:,} training images)"
+
+    @property
+    def empty(self) -> int:
+        """Number of cells of the primary reading without a value."""
+        return sum(not cell.values for row in self.rows for cell in row.at("best"))
+
+
+@dataclass
+class Collection:
+    """A table's blocks, and the records that filled no cell, with the reason."""
+
+    experiment: str
+    blocks: list[Block] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+def collect(
+    experiment: str, records: Iterable[Record], *, filters: dict[str, str], overrides: Sequence[str] = ()
+) -> Collection:
+    """Sort records into the cells of a table.
+
+    Args:
+        experiment: Name of the table, such as ``table5``.
+        records: Records of runs, in any order.
+        filters: Restrict to blocks with these values of ``dataset``, ``protocol`` or ``budget``; a block
+            whose three values are all given is shown even when no record fills it.
+        overrides: Further overrides that all rows of the table share.
+    """
+    records = sorted(records, key=lambda record: record["id"])
+    named = [record for record in records if record.get("experiment") == experiment]
+    cells = read_cells(experiment)
+    found = Collection(experiment)
+    used: set[str] = set()
+    expected: dict[tuple[str, str, str], dict[str, RunConfig]] = {}
+    for name in _blocks(named, filters):
+        words = [
+            f"{group}={value}" for group, value in zip(("dataset", "protocol", "budget"), name, strict=True)
+        ]
+        expected[name] = row_configs(experiment, [*words, *overrides])
+        block = _fill(experiment, name, expected[name], records, cells, used)
+        if len(filters) == 3 or any(cell.values for row in block.rows for cell in row.cells):
+            found.blocks.append(block)
+    for record in named:
+        name = _names(record)
+        if record["id"] not in used and name in expected:
+            found.left_out.append((record["id"], _reason(record, expected[name])))
+    return found
+
+
+def _names(record: Record) -> tuple[str, str, str]:
+    return record["config"]["dataset"]["name"], record["protocol"], record["budget"]
+
+
+def _blocks(records: Sequence[Record], filters: dict[str, str]) -> list[tuple[str, str, str]]:
+    names = {_names(record) for record in records}
+    keys = ("dataset", "protocol", "budget")
+    if len(filters) == 3:
+        names.add((filters["dataset"], filters["protocol"], filters["budget"]))
+    order = {"full": 0, "small": 1, "smoke": 2}
+    kept = [n for n in names if all(filters.get(k, v) == v for k, v in zip(keys, n, strict=True))]
+    return sorted(kept, key=lambda name: (order.get(name[2], 3), name))
+
+
+def _fill(
+    experiment: str,
+    name: tuple[str, str, str],
+    configs: dict[str, RunConfig],
+    records: Sequence[Record],
+    paper: dict[tuple[str, str, int], float],
+    used: set[str],
+) -> Block:
+    dataset, protocol, budget = name
+    by_row: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record["status"] in {"done", "diverged"}:
+            by_row[row_of(record["identity"])].append(record)
+    rows = []
+    for label, config in configs.items():
+        matching = by_row[row_of(identity(config))]
+        used |= {record["id"] for record in matching}
+        published = {p: paper.get((catalog.find(dataset).name, label, p)) for p in config.trainer.moments}
+        rows.append(_row(label, config, matching, published if budget == "full" else {}))
+    first = next(iter(configs.values())).dataset
+    entry = catalog.find(dataset)
+    images = first.train_images or entry.counts["train"] - first.val_images
+    return Block(experiment, entry.name, images, protocol, budget, tuple(rows))
+
+
+def _row(
+    label: str, config: RunConfig, records: Sequence[Record], paper: dict[int, float | None]
+) -> TableRow:
+    cells = []
+    for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items():
+        for reading in READINGS:
+            values = [(_value(record, percent, reading), record["id"]) for record in records]
+            present = sorted((run, value) for value, run in values if value is not None)
+            cells.append(
+                Cell(
+                    percent,
+                    epoch,
+                    reading,
+                    tuple(value for _, value in present),
+                    tuple(run for run, _ in present),
+                    paper.get(percent) if reading == "best" else None,
+                )
+            )
+    diverged = tuple(record["id"] for record in records if record["status"] == "diverged")
+    return TableRow(label, config, tuple(cells), diverged)
+
+
+def _value(record: Record, percent: int, reading: str) -> float | None:
+    """Accuracy at a moment; a diverged run counts with what it had when it ended."""
+    readings = record["metrics"]["moments"]
+    for entry in readings:
+        if entry["percent"] == percent:
+            return float(entry[reading]["accuracy"])
+    if record["status"] == "diverged" and readings:
+        return float(readings[-1][reading]["accuracy"])
+    return None
+
+
+def _reason(record: Record, configs: dict[str, RunConfig]) -> str:
+    if record["status"] == "failed":
+        return f"failed: {record.get('error', {}).get('message', 'no message')}"
+    version = record["identity"].get("numerics_version")
+    if version != NUMERICS_VERSION:
+        return f"stale: numbers of version {version}, this is {NUMERICS_VERSION}"
+    own = {key: value for key, value in record["identity"]["config"].items() if key != "seed"}
+    closest = min(
+        (
+            differences({k: v for k, v in canonical(config).items() if k != "seed"}, own)
+            for config in configs.values()
+        ),
+        key=len,
+    )
+    if not closest:
+        return "foreign: computed on other data"
+    return "customised: " + ", ".join(f"{key}={value[1]} (not {value[0]})" for key, value in closest.items())

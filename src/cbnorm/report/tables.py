@@ -1,0 +1,158 @@
+"""Collected blocks as files: the paper's layout, a long form, and Markdown."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from cbnorm.report.collect import Block, Cell, Collection
+from cbnorm.runs.files import write_bytes
+
+_LONG = [
+    "experiment",
+    "dataset",
+    "training_images",
+    "protocol",
+    "budget",
+    "row",
+    "norm",
+    "learning_rate",
+    "percent",
+    "epoch",
+    "reading",
+    "mean",
+    "sd",
+    "n",
+    "paper",
+    "difference",
+    "runs",
+]
+
+_READING = "Test accuracy in per cent of the weights with the best validation accuracy so far"
+
+
+def write_tables(found: Collection, folder: Path) -> list[Path]:
+    """Write ``NAME.csv``, ``NAME-long.csv`` and ``NAME.md``; the same records give the same bytes."""
+    name = found.experiment
+    contents = {
+        f"{name}.csv": paper_layout(found.blocks),
+        f"{name}-long.csv": long_form(found.blocks),
+        f"{name}.md": markdown(found),
+    }
+    paths = []
+    for file, text in contents.items():
+        write_bytes(folder / file, text.encode())
+        paths.append(folder / file)
+    return paths
+
+
+def paper_layout(blocks: Iterable[Block]) -> str:
+    """One line per row: mean test accuracy in per cent, primary reading; empty cells are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        [
+            "data set",
+            "budget",
+            "protocol",
+            "model",
+            "learning rate",
+            "epochs",
+            "25 %",
+            "50 %",
+            "75 %",
+            "100 %",
+        ]
+    )
+    for block in blocks:
+        for row in block.rows:
+            cells = row.at("best")
+            epochs = "/".join(str(cell.epoch) for cell in cells)
+            lead = [
+                block.title,
+                block.budget,
+                block.protocol,
+                row.label,
+                f"{row.config.optimizer.lr:g}",
+                epochs,
+            ]
+            writer.writerow([*lead, *(_number(cell.mean) for cell in cells)])
+    return text.getvalue()
+
+
+def long_form(blocks: Iterable[Block]) -> str:
+    """One line per cell and reading, with the paper's value for full-budget runs and the ids of the runs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_LONG)
+    for block in blocks:
+        for row in block.rows:
+            config = row.config
+            lead = [block.experiment, block.dataset, block.images, block.protocol, block.budget]
+            lead += [row.label, config.norm.name, f"{config.optimizer.lr:g}"]
+            writer.writerows([*lead, *_long_cell(cell)] for cell in row.cells)
+    return text.getvalue()
+
+
+def _long_cell(cell: Cell) -> list[object]:
+    difference = None if cell.mean is None or cell.paper is None else cell.mean - cell.paper
+    numbers = [
+        _number(cell.mean),
+        _number(cell.sd, 3),
+        len(cell.values),
+        _number(cell.paper),
+        _number(difference),
+    ]
+    return [cell.percent, cell.epoch, cell.reading, *numbers, " ".join(cell.runs)]
+
+
+def markdown(found: Collection) -> str:
+    """The table for people: mean and standard deviation over seeds, what is missing and what was left out."""
+    lines = [f"# {found.experiment}", ""]
+    for block in found.blocks:
+        lines += _markdown_block(block)
+    if not found.blocks:
+        lines += ["No record fills a cell yet.", ""]
+    if found.left_out:
+        lines += ["Records that fill no cell:", ""]
+        lines += [f"- `{run}` {reason}" for run, reason in found.left_out] + [""]
+    return "\n".join(lines)
+
+
+def _markdown_block(block: Block) -> list[str]:
+    cells = block.rows[0].at("best")
+    heads = [f"{cell.percent} % (epoch {cell.epoch})" for cell in cells]
+    lines = [
+        f"## {block.title}, budget {block.budget}, protocol {block.protocol}",
+        "",
+        f"{_READING} (mean ± standard deviation over n seeds).",
+        "",
+        "| model | learning rate | " + " | ".join(heads) + " | last epoch | n |",
+        "|---|---|" + "---|" * (len(heads) + 2),
+    ]
+    for row in block.rows:
+        best, last = row.at("best"), row.at("last")[-1]
+        values = [_mean_sd(cell) for cell in (*best, last)]
+        mark = " (diverged)" if row.diverged else ""
+        seeds = max(len(cell.values) for cell in best)
+        lines.append(
+            f"| {row.label}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
+        )
+    total = sum(len(row.at("best")) for row in block.rows)
+    lines += ["", f"{block.empty} of {total} cells are empty.", ""]
+    if block.budget != "full":
+        lines += [
+            f"Budget {block.budget} is not the paper's: not comparable with the published numbers.",
+            "",
+        ]
+    return lines
+
+
+def _mean_sd(cell: Cell) -> str:
+    if cell.mean is None:
+        return ""
+    return f"{cell.mean:.2f}" + (f" ± {cell.sd:.2f}" if cell.sd is not None else "")
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,1 @@
+"""Identity, record, resume and execution of one run; plans and sweeps over many."""

@@ -1,0 +1,230 @@
+"""One run from its config to its record."""
+
+import io
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cbnorm._torchvision  # noqa: F401  (before lightning)
+
+import lightning
+import numpy as np
+import torch
+
+from cbnorm.config.schema import RunConfig
+from cbnorm.errors import CbnormError
+from cbnorm.runs import checkpoint, provenance
+from cbnorm.runs.build import Parts, build
+from cbnorm.runs.claim import claim
+from cbnorm.runs.files import write_bytes, write_json
+from cbnorm.runs.identity import identity, run_id
+from cbnorm.runs.journal import Journal
+from cbnorm.runs.loggers import create_loggers, write_metrics_table
+from cbnorm.runs.moments import moment_epochs
+from cbnorm.runs.store import LAYOUT, Store
+
+
+def execute(
+    config: RunConfig,
+    store: Store,
+    *,
+    again: bool = False,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any] | None:
+    """Train one run, or go on with it, and write its record.
+
+    Args:
+        config: The run.
+        store: Where it lives.
+        again: Train anew even if it is done.
+        on_epoch: Told every line of the history as it is written.
+
+    Returns:
+        The run's record: of this training, or the one that was there; None when another process has the run.
+
+    Raises:
+        CbnormError: Bad data or a store that can't be written; nothing is recorded then.
+    """
+    run = run_id(config)
+    folder = store.folder(run)
+    with claim(folder) as granted:
+        if not granted:
+            return None
+        record = store.record(run)
+        if record is not None and record["status"] != "failed" and not again:
+            return record
+        if again:
+            checkpoint.remove(folder)
+        store.open_run(run, _description(config))
+        try:
+            record = _train(config, run, folder, on_epoch)
+        except CbnormError:
+            raise
+        except Exception as error:
+            record = _failure(config, run, error)
+            write_json(folder / "record.json", record)
+            raise CbnormError(
+                f"run {run} failed: {record['error']['message']} (see {folder}/record.json)"
+            ) from error
+        write_json(folder / "record.json", record)
+        checkpoint.remove(folder)
+        return record
+
+
+def _description(config: RunConfig) -> dict[str, Any]:
+    return {
+        "experiment": config.experiment,
+        "protocol": config.protocol,
+        "budget": config.budget,
+        "identity": identity(config),
+        # Where the store lies says nothing about the run, and records travel.
+        "config": config.model_dump(exclude={"store"}),
+    }
+
+
+def _train(
+    config: RunConfig, run: str, folder: Path, on_epoch: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    began = time.monotonic()
+    device = _device(config)
+    torch.set_num_threads(config.trainer.threads)
+    state = checkpoint.load(folder, run=run)
+    parts = build(config, device, first_epoch=len(state["history"]) if state else 0)
+    journal = Journal(
+        folder,
+        run,
+        moment_epochs(config.trainer.moments, config.trainer.max_epochs),
+        parts.data.num_classes,
+        parts.val,
+        parts.test,
+        on_epoch,
+    )
+    if state is not None:
+        journal.restore(state, parts.task)
+    journal.rewrite()
+    _fit(config, parts, journal, folder, device)
+    _write_artifacts(folder, journal, parts, config)
+    return _record(config, run, journal, parts, device, time.monotonic() - began)
+
+
+def _fit(config: RunConfig, parts: Parts, journal: Journal, folder: Path, device: torch.device) -> None:
+    left = config.trainer.max_epochs - journal.epoch
+    if left <= 0:
+        return
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Lightning advises DataLoader workers; these batches are made on the device.
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        trainer = lightning.Trainer(
+            max_epochs=left,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            callbacks=[journal],
+            logger=create_loggers(config, folder),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(parts.task, train_dataloaders=parts.train)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _device(config: RunConfig) -> torch.device:
+    wanted = config.trainer.accelerator
+    available = torch.cuda.is_available()
+    if wanted == "gpu" and not available:
+        raise CbnormError("trainer.accelerator=gpu, but torch finds no GPU: choose cpu or auto")
+    if wanted == "cpu" or not available:
+        return torch.device("cpu")
+    if config.trainer.device >= torch.cuda.device_count():
+        raise CbnormError(
+            f"trainer.device={config.trainer.device}, but there are {torch.cuda.device_count()} GPUs"
+        )
+    return torch.device("cuda", config.trainer.device)
+
+
+def _record(
+    config: RunConfig, run: str, journal: Journal, parts: Parts, device: torch.device, seconds: float
+) -> dict[str, Any]:
+    data = parts.data
+    training = sum(row["seconds"]["training"] for row in journal.history)
+    return {
+        "layout": LAYOUT,
+        "id": run,
+        "status": "diverged" if journal.diverged else "done",
+        **_description(config),
+        "data": {
+            "name": data.name,
+            "checksums": dict(data.checksums),
+            "images": {name: len(getattr(data, name)) for name in ("train", "val", "test")},
+            "mean": list(data.mean),
+            "std": list(data.std),
+        },
+        "partition": None
+        if parts.partition is None
+        else parts.partition.summary() | {"sizes": _sizes(parts)},
+        "parameters": sum(p.numel() for p in parts.task.model.parameters()),
+        "metrics": {"moments": journal.readings},
+        "epochs": journal.epoch,
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(device),
+        "seconds": {
+            "total": round(seconds, 1),
+            "training": round(training, 1),
+            "images_per_second": round(journal.epoch * len(data.train) / max(training, 1e-9)),
+        },
+    }
+
+
+def _sizes(parts: Parts) -> dict[str, list[int]]:
+    assert parts.partition is not None  # noqa: S101 (tells the type checker)
+    count = parts.partition.num_clusters
+    return {
+        name: torch.bincount(getattr(parts, name).clusters, minlength=count).tolist()
+        for name in ("train", "val", "test")
+    }
+
+
+def _failure(config: RunConfig, run: str, error: Exception) -> dict[str, Any]:
+    lines = traceback.format_exception(error)
+    return {
+        "layout": LAYOUT,
+        "id": run,
+        "status": "failed",
+        **_description(config),
+        "error": {
+            "type": type(error).__name__,
+            "message": (str(error).splitlines() or [type(error).__name__])[0],
+            "last_lines": "".join(lines).splitlines()[-15:],
+        },
+        "versions": provenance.versions(),
+    }
+
+
+def _write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunConfig) -> None:
+    dtype = np.uint8 if parts.data.num_classes <= 256 else np.int32
+    _write_npz(
+        folder / "predictions.npz", {k: v.numpy().astype(dtype) for k, v in journal.predictions.items()}
+    )
+    if parts.partition is not None:
+        ids = {
+            name: getattr(parts, name).clusters.cpu().numpy().astype(np.int16)
+            for name in ("train", "val", "test")
+        }
+        _write_npz(folder / "clusters.npz", ids)
+        buffer = io.BytesIO()
+        torch.save(parts.partition.state(), buffer)
+        write_bytes(folder / "partition.pt", buffer.getvalue())
+    if config.logger.name == "csv":
+        write_metrics_table(folder / "metrics.csv", journal.history)
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())

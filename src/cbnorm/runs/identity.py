@@ -1,0 +1,42 @@
+"""A run is known by its content: what can change its numbers decides its id."""
+
+import hashlib
+import json
+from typing import Any
+
+from cbnorm.config.canonical import canonical
+from cbnorm.config.schema import RunConfig
+from cbnorm.data.catalog import fingerprint
+
+#: Raised by hand whenever the code gives other numbers for the same config (a golden-loss test guards it).
+NUMERICS_VERSION = 1
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What a run's id is made from: canonical values, the data's fingerprint, the version of the numbers."""
+    return {
+        "config": canonical(config),
+        "data": fingerprint(config.dataset.name),
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of plain data, whatever the order of its keys.
+
+    >>> digest({"a": 1, "b": 2.0}) == digest({"b": 2.0, "a": 1})
+    True
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_id(config: RunConfig) -> str:
+    """Id of a run: equal for configs that must give the same numbers."""
+    return digest(identity(config))
+
+
+def row_of(content: dict[str, Any]) -> str:
+    """Id of the row that a run belongs to: all runs that differ only in the seed."""
+    values = {key: value for key, value in content["config"].items() if key != "seed"}
+    return digest(content | {"config": values})

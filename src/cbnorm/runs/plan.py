@@ -1,0 +1,134 @@
+"""Which runs a table is made of: its rows times seeds."""
+
+import csv
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cbnorm.config.compose import compose_run, groups, nearest, parse
+from cbnorm.config.locations import experiments_dir
+from cbnorm.config.schema import RunConfig
+from cbnorm.errors import CbnormError
+from cbnorm.runs.identity import run_id
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its label and the overrides that make it."""
+
+    label: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a plan: the row's label, the run's config and its id."""
+
+    row: str
+    config: RunConfig
+    id: str
+
+
+def find_experiment(name: str) -> str:
+    """An experiment's name, if there is one with rows.
+
+    Raises:
+        CbnormError: If there is none; names the nearest.
+    """
+    known = sorted(path.parent.name for path in experiments_dir().glob("*/rows.csv"))
+    if name not in known:
+        raise CbnormError(f"unknown experiment '{name}': {nearest(name, known)}")
+    return name
+
+
+def read_rows(experiment: str) -> list[Row]:
+    """The rows of an experiment, in the order of the paper."""
+    path = experiments_dir() / find_experiment(experiment) / "rows.csv"
+    with path.open(encoding="utf8", newline="") as file:
+        return [Row(line["row"], tuple(line["overrides"].split())) for line in csv.DictReader(file)]
+
+
+def row_configs(
+    experiment: str, overrides: Sequence[str] = (), labels: Sequence[str] = ()
+) -> dict[str, RunConfig]:
+    """The config of every row of an experiment, with seed 0 unless an override says otherwise.
+
+    Args:
+        experiment: Name of the experiment.
+        overrides: Hydra overrides for all rows, such as ``budget=smoke``.
+        labels: Rows to take; none given means all.
+
+    Raises:
+        CbnormError: Unknown rows, or an override of what distinguishes the rows.
+    """
+    rows = read_rows(experiment)
+    known = [row.label for row in rows]
+    for label in labels:
+        if label not in known:
+            raise CbnormError(f"unknown row '{label}' of {experiment}: {nearest(label, known)}")
+    own = {text.partition("=")[0] for row in rows for text in row.overrides}
+    for override in parse(overrides):
+        if override.is_sweep_override():
+            raise CbnormError(
+                f"'{override.input_line}' is a sweep: choose rows with rows=..., or use cbnorm train -m"
+            )
+        if override.key_or_group in own:
+            raise CbnormError(
+                f"'{override.key_or_group}' distinguishes the rows of {experiment}: "
+                "choose rows with rows=..., or use cbnorm train"
+            )
+    common = [f"experiment={experiment}", *overrides]
+    return {
+        row.label: compose_run([*common, *row.overrides]) for row in rows if not labels or row.label in labels
+    }
+
+
+def plan(
+    experiment: str, overrides: Sequence[str] = (), *, seeds: Sequence[int] = (0,), labels: Sequence[str] = ()
+) -> list[Planned]:
+    """All runs of a table, seed-major, so that the table is whole before a second seed begins."""
+    rows = row_configs(experiment, overrides, labels)
+    planned = []
+    for seed, (label, row) in itertools.product(seeds, rows.items()):
+        config = row.model_copy(update={"seed": seed})
+        planned.append(Planned(label, config, run_id(config)))
+    return planned
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds written as ``0..4``, ``3`` or ``0,2,5..7``.
+
+    >>> parse_seeds("0..2,7")
+    [0, 1, 2, 7]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        if not first.isdigit() or (dots and not last.isdigit()):
+            raise CbnormError(f"seeds={text} is not a list of seeds: write 0..4 or 0,1,2")
+        seeds += range(int(first), int(last or first) + 1)
+    if not seeds:
+        raise CbnormError(f"seeds={text} is empty: write the smaller seed first, as in 0..4")
+    return list(dict.fromkeys(seeds))
+
+
+def expand(overrides: Sequence[str], params: dict[str, str] | None = None) -> list[list[str]]:
+    """All combinations of a sweep, as Hydra's basic sweeper makes them.
+
+    >>> expand(["norm=bn,mn", "seed=1"])
+    [['norm=bn', 'seed=1'], ['norm=mn', 'seed=1']]
+    """
+    given = parse(overrides)
+    keys = {override.key_or_group for override in given}
+    axes = [
+        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in (*parse([f"{k}={v}" for k, v in (params or {}).items() if k not in keys]), *given)
+    ]
+    return [[text for text in combination if text] for combination in itertools.product(*axes)]
+
+
+def budgets() -> list[str]:
+    """Names of the budgets."""
+    return groups()["budget"]

@@ -1,0 +1,138 @@
+"""A plan carried out by worker processes, with progress over the whole of it."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cbnorm.errors import CbnormError
+from cbnorm.runs.plan import Planned
+from cbnorm.runs.store import Store
+from cbnorm.runs.worker import work
+
+_POLL = 0.5
+_LINE_EVERY = 30.0
+
+
+def default_jobs(planned: Sequence[Planned]) -> int:
+    """As many runs at once as there are cores for their threads; one on a GPU."""
+    config = planned[0].config.trainer
+    if config.accelerator != "cpu" and _has_gpu():
+        return 1
+    return max(1, min(len(planned), (os.cpu_count() or 1) // config.threads))
+
+
+def _has_gpu() -> bool:
+    return os.path.exists("/dev/nvidia0") and os.environ.get("CUDA_VISIBLE_DEVICES") != ""  # noqa: PTH110
+
+
+def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, again: bool = False) -> bool:
+    """Train what is missing of a plan.
+
+    Finished runs are kept. Several sweeps may share a store: each run is trained once.
+
+    Args:
+        planned: The runs.
+        store: Where they live.
+        jobs: How many at once; None chooses by cores.
+        again: Train finished runs anew.
+
+    Returns:
+        Whether all runs ended without a failure.
+    """
+    missing = [item for item in planned if again or store.status(item.id) in {None, "failed"}]
+    if not missing:
+        return True
+    jobs = min(jobs or default_jobs(missing), len(missing))
+    fresh = [item.id for item in missing] if again else []
+    workers = [_start(missing[k:] + missing[:k], store, fresh) for k in range(jobs)]
+    previous = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        _watch(planned, missing, store, workers)
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+        raise CbnormError("interrupted; the same command goes on from here") from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return all(store.status(item.id) in {"done", "diverged"} for item in planned)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _start(planned: list[Planned], store: Store, again: list[str]) -> BaseProcess:
+    threads = str(planned[0].config.trainer.threads)
+    # Read by the OpenMP runtime when the child imports torch; more threads than cores cost a factor of ten.
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
+    process = multiprocessing.get_context("spawn").Process(
+        target=work, args=(planned, store, os.getpid(), again)
+    )
+    process.start()
+    return process
+
+
+def _watch(
+    planned: Sequence[Planned], missing: Sequence[Planned], store: Store, workers: Sequence[BaseProcess]
+) -> None:
+    """Show progress until every worker has stopped."""
+    total = sum(item.config.trainer.max_epochs for item in missing)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    began, spoken = time.monotonic(), time.monotonic()
+    start = sum(_epochs(item, store) for item in missing)
+    with Progress(
+        *columns, console=console, speed_estimate_period=900, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("training", total=total, completed=start)
+        while True:
+            alive = any(worker.is_alive() for worker in workers)
+            done = sum(_epochs(item, store) for item in missing)
+            ended = sum(store.status(item.id) is not None for item in planned)
+            text = f"{ended}/{len(planned)} runs"
+            progress.update(task, completed=done, description=text)
+            if not console.is_terminal and (time.monotonic() - spoken > _LINE_EVERY or not alive):
+                spoken = time.monotonic()
+                _speak(text, done, start, total, spoken - began)
+            if not alive:
+                return
+            time.sleep(_POLL)
+
+
+def _speak(text: str, done: int, start: int, total: int, seconds: float) -> None:
+    left = seconds * (total - done) / (done - start) if done > start else None
+    remaining = "" if left is None else f", about {left / 60:.0f} min left"
+    print(
+        f"{text}, {done}/{total} epochs after {seconds / 60:.1f} min{remaining}", file=sys.stderr, flush=True
+    )
+
+
+def _epochs(item: Planned, store: Store) -> int:
+    if store.status(item.id) in {"done", "diverged"}:
+        return item.config.trainer.max_epochs
+    return len(store.history(item.id))

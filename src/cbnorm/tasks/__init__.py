@@ -1,0 +1,1 @@
+"""LightningModules: what is learned, and how it is read."""

@@ -1,0 +1,103 @@
+"""`cbnorm train`: Hydra composes, sweeps and launches; every run is checked before work."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from cbnorm.config.compose import check, compose_run, compose_sweep_params, ignored_options
+from cbnorm.config.locations import conf_dir
+from cbnorm.config.schema import RunConfig
+from cbnorm.errors import CbnormError
+from cbnorm.runs.plan import expand
+
+#: Combinations of a sweep that are composed and checked before the first of them trains.
+_CHECKED = 64
+_failures: list[str] = []
+
+
+def train(words: Sequence[str]) -> int:
+    """Train one run, or with ``-m`` a sweep, through Hydra."""
+    try:
+        arguments = get_args_parser().parse_args(list(words))
+    except SystemExit as error:
+        return int(error.code or 0)
+    _refuse_bad_input(arguments.overrides, multirun=arguments.multirun)
+    _failures.clear()
+    program, sys.argv = sys.argv, ["cbnorm train", *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    finally:
+        sys.argv = program
+    return 1 if _failures else 0
+
+
+def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
+    if not multirun:
+        config = compose_run(overrides)
+        ignored = ignored_options(config, overrides)
+        if ignored:
+            print(f"cbnorm: {', '.join(ignored)}: ignored by norm={config.norm.name}", file=sys.stderr)
+        return
+    experiment = [text for text in overrides if text.startswith("experiment=") and "," not in text]
+    params = compose_sweep_params(experiment) if experiment else {}
+    for combination in itertools.islice(expand(overrides, params), _CHECKED):
+        compose_run(combination)
+
+
+def job(config: DictConfig) -> float | None:
+    """One run of a Hydra job; returns its last primary test accuracy in per cent."""
+    run = check(config)
+    hydra_config = HydraConfig.get()
+    label = " ".join(hydra_config.overrides.task) or "defaults"
+    try:
+        record = _execute(run)
+    except CbnormError as error:
+        if hydra_config.mode != RunMode.MULTIRUN:
+            raise SystemExit(_tell(error)) from error
+        # The other jobs of a sweep go on; the exit status tells of this one.
+        _failures.append(f"{label}: {error}")
+        _tell(error)
+        return None
+    if record is None:
+        print(f"{label}: another process trains this run")
+        return None
+    return _summary(record, label)
+
+
+def _tell(error: CbnormError) -> int:
+    print(f"cbnorm: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _execute(run: RunConfig) -> dict[str, Any] | None:
+    from cbnorm.runs.execute import execute
+    from cbnorm.runs.store import Store
+
+    def line(row: dict[str, Any]) -> None:
+        accuracy = row.get("val_accuracy")
+        loss = row["train_loss"]
+        print(
+            f"epoch {row['epoch']}/{run.trainer.max_epochs}"
+            f"  loss {'not finite' if loss is None else format(loss, '.3f')}"
+            f"  validation {'-' if accuracy is None else format(accuracy, '.2f')} %"
+            f"  {sum(row['seconds'].values()):.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return execute(run, Store(run.store), on_epoch=line)
+
+
+def _summary(record: dict[str, Any], label: str) -> float | None:
+    readings = record["metrics"]["moments"]
+    accuracy = readings[-1]["best"]["accuracy"] if readings else None
+    tested = "no reading" if accuracy is None else f"test {accuracy:.2f} %"
+    print(f"{record['id']}  {record['status']}  {tested}  {label}")
+    return accuracy

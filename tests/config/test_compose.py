@@ -1,0 +1,50 @@
+"""Every choice in conf/ composes, and what Hydra sweeps is what the tables are made of."""
+
+import pytest
+
+from cbnorm.config.canonical import canonical
+from cbnorm.config.compose import compose_run, compose_sweep_params, groups, ignored_options
+from cbnorm.config.locations import conf_dir
+from cbnorm.runs.plan import expand, plan, read_rows
+
+CHOICES = [(group, name) for group, names in groups().items() for name in names]
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_choice_composes(group: str, name: str) -> None:
+    words = [f"{group}={name}"]
+    if group == "partition" and name != "none":
+        words.append("norm=scb")
+    run = compose_run(words)
+    assert run.seed == 0
+
+
+@pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_file_says_what_it_is(path) -> None:
+    first, *rest = path.read_text(encoding="utf8").splitlines()
+    comment = rest[0] if first.startswith("# @package") else first
+    assert comment.startswith("# ")
+    assert len(comment) > 20
+
+
+def test_scb_gets_a_partition_unless_one_is_chosen() -> None:
+    assert compose_run(["norm=scb"]).partition.name == "gmm"
+    assert compose_run(["norm=scb", "partition=random"]).partition.name == "random"
+    assert compose_run(["norm=bn"]).partition.name == "none"
+
+
+def test_the_command_line_wins_over_presets() -> None:
+    run = compose_run(["budget=smoke", "dataset=cifar10", "trainer.max_epochs=7", "protocol=paper", "norm=ucb"])
+    assert (run.dataset.name, run.trainer.max_epochs, run.norm.eval_stats) == ("cifar10", 7, "params")
+
+
+def test_the_declared_hydra_sweep_is_the_published_table() -> None:
+    params = compose_sweep_params(["experiment=table5"])
+    swept = {str(canonical(compose_run(["experiment=table5", *words]))) for words in expand([], params)}
+    assert swept == {str(canonical(item.config)) for item in plan("table5")}
+    assert len(swept) == len(read_rows("table5")) == 10
+
+
+def test_ignored_options_are_named() -> None:
+    words = ["norm=bn", "norm.components=5", "norm.eps=0.001"]
+    assert ignored_options(compose_run(words), words) == ["norm.components"]

@@ -1,0 +1,58 @@
+"""Bad input is refused at once, in one line that names the nearest valid choice."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cbnorm.config.compose import compose_run
+from cbnorm.errors import CbnormError
+
+REFUSALS = {
+    "norm=bnn": "unknown norm 'bnn': did you mean 'bn'?",
+    "experiment=table55": "unknown experiment 'table55': did you mean 'table5'?",
+    "dataset=cifar11": "unknown dataset 'cifar11': did you mean 'cifar10'?",
+    "norm.componets=3": "unknown option 'norm.componets': did you mean 'norm.components'?",
+    "++norm.componets=3": "unknown option 'norm.componets': did you mean 'norm.components'?",
+    "+optimizer.lrr=0.1": "unknown option 'optimizer.lrr': did you mean 'optimizer.lr'?",
+    "lr=0.1": "unknown option 'lr': did you mean 'optimizer.lr'?",
+    "optimizer.lr=-1": "optimizer.lr=-1 must be greater than 0",
+    "optimizer.lr=fast": "optimizer.lr=fast must be a valid number",
+    "optimizer.lr=nan": "optimizer.lr=nan must be",
+    "trainer.max_epochs=2.5": "trainer.max_epochs=2.5 must be a valid integer",
+    "partition.clusters=0 norm=scb": "partition.clusters=0 must be greater than 0",
+    "norm.components=0 norm=ucb": "norm.components=0 must be greater than 0",
+    "norm=scb partition=none": "norm=scb needs clusters",
+    "norm=ucb norm.posterior=jiont": "norm.posterior=jiont must be 'per_channel' or 'joint'",
+    "norm.name=ucb": "write norm=NAME",
+    "model.placement=[5]": "shallow_cnn has norm layers 1 to 4",
+    "dataset.image_size=30": "multiple of 8",
+    "trainer.max_epochs=1": "no room for 4 moments",
+    "dataset.train_images=60000": "train_images=60000",
+    "optimizer.lr": "write key=value",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSALS.items())
+def test_bad_input_is_one_line_that_helps(words: str, message: str) -> None:
+    with pytest.raises(CbnormError) as refused:
+        compose_run(words.split())
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("words", ["norm=scb partition=none", "++norm.componets=3", "-m norm=bn,mnn", "trainer.seed=1"])
+def test_the_command_refuses_without_importing_torch(words: str) -> None:
+    code = (
+        "import sys; from cbnorm.cli import main; status = main(['train', *sys.argv[1:]]); "
+        "assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(status)"
+    )
+    began = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False)
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("cbnorm: ")
+    assert answer.stderr.count("\n") == 1
+    # Generous: the promise is two seconds, the machine may be busy.
+    assert time.monotonic() - began < 20

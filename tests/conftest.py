@@ -1,0 +1,1 @@
+import cbnorm._torchvision  # noqa: F401  (before torchvision, lightning and torchmetrics)
