@@ -88,7 +88,8 @@ class Batches:
         self.batch_size, self.drop_last, self.shuffle = batch_size, drop_last, shuffle
         self.seed, self.augmentation, self.device = seed, augmentation, torch.device(device)
         self.memory_format = memory_format
-        self.sampler = EpochSampler()
+        # Lightning looks for both on whatever has a sampler.
+        self.sampler, self.batch_sampler = EpochSampler(), None
         # Stored in the layout that is asked for, so that gathering yields it at no cost.
         self._images = split.images.to(self.device).contiguous(memory_format=memory_format)
         self._labels = split.labels.to(self.device)
@@ -105,7 +106,9 @@ class Batches:
         return count if self.drop_last or rest == 0 else count + 1
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.epoch(self.sampler.epoch)
+        # A generator, so that the epoch is read with the first batch: Lightning creates a fit's
+        # first iterator before it tells the sampler the epoch that a resumed run is at.
+        yield from self.epoch(self.sampler.epoch)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch ``start`` on."""
