@@ -53,7 +53,8 @@ class FeatureNorm(_ChannelNorm):
         check_input(x, self, self.num_features, self.channel_dim)
         with torch.autocast(x.device.type, enabled=False):
             flat = to_ncl(x, self.channel_dim)
-            return from_ncl(self.normalize(flat.to(compute_dtype(x))).to(x.dtype), x, self.channel_dim)
+            y = self.normalize(flat.to(compute_dtype(x)))
+            return from_ncl(y.to(x.dtype), x, self.channel_dim)
 
     @abstractmethod
     def normalize(self, x: Tensor) -> Tensor:

@@ -27,12 +27,15 @@ def to_ncl(x: Tensor, channel_dim: int) -> Tensor:
 
 
 def from_ncl(y: Tensor, like: Tensor, channel_dim: int) -> Tensor:
-    """Undo :func:`to_ncl`: give ``y`` (N, C, L) the shape of ``like``."""
+    """Undo :func:`to_ncl`: give ``y`` (N, C, L) the shape and the order in memory of ``like``."""
     if like.ndim == 2:
         return y.squeeze(-1)
     if channel_dim == -1:
         return y.transpose(1, 2).unflatten(1, like.shape[1:-1])
-    return y.unflatten(2, like.shape[2:])
+    y = y.unflatten(2, like.shape[2:])
+    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        return y.contiguous(memory_format=torch.channels_last)
+    return y.contiguous()
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

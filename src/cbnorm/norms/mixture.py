@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cbnorm.norms.standardize import middle
+
 #: Below this mass (in positions) a component has no moments of its own and keeps the stored ones.
 DEAD_MASS = 1e-12
 
@@ -59,7 +61,7 @@ def log_posterior(x: Tensor, components: Components, *, joint: bool) -> Tensor:
         centred = x.unsqueeze(1) - mean[None, :, :, None]
         weight = (log_prior[:, None] - 0.5 * variance.log())[None, :, :, None]
         return (weight - 0.5 * centred.square() / variance[None, :, :, None]).log_softmax(dim=1)
-    origin = mean.detach().mean(dim=0)
+    origin = middle(mean)
     offset = mean - origin
     precision = variance.reciprocal()
     relative = precision - precision.mean(dim=0)
@@ -87,7 +89,7 @@ def component_moments(x: Tensor, tau: Tensor, stored_mean: Tensor, stored_varian
     units = max(1, tau.shape[0] * tau.shape[2] * tau.shape[3])
     alive = ~(mass < DEAD_MASS)
     divisor = torch.where(alive, mass, torch.ones_like(mass))
-    origin = stored_mean.detach().mean(dim=0)
+    origin = middle(stored_mean)
     offset = _weighted_sum(tau, (x - origin[:, None]).unsqueeze(1)) / divisor
     mean = torch.where(alive, offset + origin, stored_mean)
     centred = x.unsqueeze(1) - mean[None, :, :, None]
@@ -125,7 +127,7 @@ def mixture_normalize(
 
 def _collapsed(x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """A posterior shared by the channels makes one affine map a position out of two matrix products."""
-    origin = mean.detach().mean(dim=0)
+    origin = middle(mean)
     slope = torch.einsum("nkl,kc->ncl", weight, scale)
     lever = torch.einsum("nkl,kc->ncl", weight, scale * (mean - origin))
     return (x - origin[:, None]) * slope - lever

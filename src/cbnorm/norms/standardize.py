@@ -49,6 +49,15 @@ def pooled_moments(moments: SampleMoments, weights: Tensor) -> tuple[Tensor, Ten
     return mass, offset + origin, variance
 
 
+def middle(mean: Tensor) -> Tensor:
+    """A point (C,) among the means (K, C), to measure from: the lower median, constant for autograd.
+
+    Large numbers cancel in anything measured from far away. A mean would be drawn along by one component
+    that left the data; the median stays.
+    """
+    return mean.detach().sort(dim=0).values[(len(mean) - 1) // 2]
+
+
 def blend(weights: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Collapse ``sum_k w_k (x - mean_k) scale_k`` into one map ``(x - centre) · slope`` a sample.
 
@@ -62,7 +71,7 @@ def blend(weights: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]
         cost no digits.
     """
     slope = weights @ scale
-    origin = mean.detach().mean(dim=0)
+    origin = middle(mean)
     lever = weights @ (scale * (mean - origin))
     return origin + lever / slope.clamp_min(torch.finfo(slope.dtype).tiny), slope
 
