@@ -120,7 +120,7 @@ class _Spherical(Structure):
         self._norms = torch.linalg.vector_norm(chunk, dim=1).square()
         return torch.addmm(self._constant, chunk, self._linear) - 0.5 * self._norms[:, None] * self._quadratic
 
-    def second_moments(self, chunk: Tensor, tau: Tensor) -> Tensor:  # noqa: ARG002
+    def second_moments(self, chunk: Tensor, tau: Tensor) -> Tensor:
         return self._norms @ tau
 
     @staticmethod
@@ -146,7 +146,7 @@ class _Tied(Structure):
         partial = torch.addmm(self._constant, white, self._white_offsets.T)
         return partial - 0.5 * white.square().sum(1, keepdim=True)
 
-    def second_moments(self, chunk: Tensor, tau: Tensor) -> Tensor:  # noqa: ARG002  (they sum to one)
+    def second_moments(self, chunk: Tensor, tau: Tensor) -> Tensor:
         return chunk.T @ chunk
 
     @staticmethod
