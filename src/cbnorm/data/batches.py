@@ -86,6 +86,7 @@ class Batches:
         if min(std) <= 0:
             raise ValueError(f"standard deviations must be positive, not {list(std)}")
         self.batch_size, self.drop_last, self.shuffle = batch_size, drop_last, shuffle
+        self._seen = self._resume_at = 0
         self.seed, self.augmentation, self.device = seed, augmentation, torch.device(device)
         self.memory_format = memory_format
         # Lightning looks for both on whatever has a sampler.
@@ -108,7 +109,18 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         # A generator, so that the epoch is read with the first batch: Lightning creates a fit's
         # first iterator before it tells the sampler the epoch that a resumed run is at.
-        yield from self.epoch(self.sampler.epoch)
+        start, self._resume_at = self._resume_at, 0
+        for number, batch in enumerate(self.epoch(self.sampler.epoch, start), start):
+            self._seen = (number + 1) % len(self)
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of an unfinished epoch were seen; Lightning checkpoints it."""
+        return {"batch": self._seen}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration begin where another one was when its state was taken."""
+        self._resume_at = self._seen = state["batch"]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch ``start`` on."""
