@@ -33,7 +33,7 @@ def test_set_of_positions_is_the_whole_batch(data):
 
 
 def test_eq_8_is_a_weighted_sum(data):
-    """The weights of eq. 9 already sum to one: a mean of weighted values is too small by the number of values."""
+    """The weights of eq. 9 already sum to one: the mean of weighted values is too small by their number."""
     values = data[:, 0].flatten()
     weights = torch.full_like(values, 1 / len(values))
     assert (weights * values).sum().item() == pytest.approx(values.mean().item())
@@ -146,7 +146,7 @@ def test_table_1_counts_of_parameters():
 # Table V at 100 epochs, learning rates 0.001 and 0.005: BN, then SCB-base, SCB, UCB.
 TABLE_V = {
     "CIFAR-10": ((86.90, 85.65), (87.11, 86.41), (87.57, 87.07), (87.97, 87.49)),
-    "CIFAR-100": ((59.82, 56.97), (61.01, 57.60), (61.02, 57.68), (61.10, 60.29)),
+    "CIFAR-100": ((59.82, 56.29), (61.01, 57.60), (61.02, 57.68), (61.10, 60.29)),
     "Tiny ImageNet": ((37.17, 34.11), (40.08, 36.71), (40.29, 38.31), (39.71, 37.03)),
 }
 
@@ -158,7 +158,7 @@ TABLE_V = {
 def test_average_improvement_is_smaller_than_stated(dataset, claimed, actual):
     baseline, *layers = (np.array(row) for row in TABLE_V[dataset])
     gain = np.mean([row - baseline for row in layers])
-    assert gain == pytest.approx(actual, abs=0.35)
+    assert gain == pytest.approx(actual, abs=0.01)
     assert gain < claimed
 
 

@@ -78,7 +78,7 @@ def test_batch_statistics_do_not_see_units(problem, scale, shift):
     """Layers that centre and scale by the batch give the same for a·x + b, a > 0, up to eps."""
     x, ids, k, _ = problem
     known = ids.clamp_min(0)
-    deviation = x.std().clamp_min(1e-2)
+    deviation = x.std(correction=0).clamp_min(1e-2)
     x = (x - x.mean()) / deviation
     layer = ClusterBatchNorm(x.shape[1], k, eps=1e-12).double()
     other = ClusterBatchNorm(x.shape[1], k, eps=1e-12).double()
