@@ -1,14 +1,15 @@
 """k-means and Gaussian mixtures: tensors in, tensors out; torch is the only import.
 
-Two levels. The functional core (:func:`kmeans_plusplus`, :func:`em_step`,
-:func:`log_responsibilities`) works on one tensor, reads nothing back from the device, and is
-what a layer's forward calls on every batch. :func:`kmeans`, :func:`fit_mixture` and :func:`pca`
-fit whole data sets of any numeric type, read in chunks, and report how it went.
+Two levels. The functional core (:func:`kmeans_plusplus`, :func:`em_step`, :func:`online_em_step`,
+:func:`log_responsibilities`) works on one tensor, reads nothing back from the device, and is what a
+layer's forward calls on every batch. :func:`kmeans`, :func:`fit_mixture` and :func:`pca` fit whole
+data sets of any numeric type, read in chunks, and report how it went.
 """
 
 from cbnorm.mixtures.diagonal import Mixture, em_step, log_responsibilities, mixture_from_centers
 from cbnorm.mixtures.gaussian import MixtureFit, fit_mixture
 from cbnorm.mixtures.lloyd import KMeansResult, kmeans
+from cbnorm.mixtures.online import online_em_step
 from cbnorm.mixtures.pca import PCA, pca
 from cbnorm.mixtures.seeding import kmeans_plusplus
 
@@ -23,5 +24,6 @@ __all__ = [
     "kmeans_plusplus",
     "log_responsibilities",
     "mixture_from_centers",
+    "online_em_step",
     "pca",
 ]
