@@ -58,6 +58,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """Keep requests to the loopback interface off a proxy that the machine may have."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
 @pytest.fixture
 def site():
     """A web server: set `body`, list faults in `plan`, read the ranges `asked` for."""

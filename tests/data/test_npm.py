@@ -39,9 +39,14 @@ def test_another_tarball_is_refused(tarball, fake_npm, scratch):
 
 
 def test_the_clients_complaint_is_passed_on_in_one_line(tarball, fake_npm, scratch):
-    said = (
-        "npm warn old\nnpm error code E404\nnpm error 404 Not Found - some-pack\nnpm error A complete log\n"
-    )
+    told = [
+        "warn old",
+        "error code E404",
+        "error syscall connect",
+        "error 404 Not Found - some-pack",
+        "error A complete",
+    ]
+    said = "".join(f"npm {line}\n" for line in told)
     fake_npm(complaint=said, status=1)
     with pytest.raises(SourceError, match=r"^npm failed \(404 Not Found - some-pack\)$"):
         npm.fetch(package_of(tarball), scratch)

