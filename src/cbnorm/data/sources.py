@@ -124,7 +124,7 @@ def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, s
     for source in entry.sources:
         if isinstance(source, catalog.OtherForm) and not (data_dir() / source.folder).is_dir():
             continue
-        shown.begin(str(source))
+        shown.begin(f"{source}, {source.size / 1e6:.0f} MB" if hasattr(source, "size") else str(source))
         with tempfile.TemporaryDirectory(prefix=f"{entry.key}-", dir=work) as scratch:
             parts = work if held else Path(scratch)
             try:
