@@ -166,7 +166,9 @@ def _data(words: list[str]) -> int:
     if words == ["list"]:
         for key in catalog.DATA_SETS:
             known = describe(key)
-            print(f"{key:<14} {known['name']:<16} {known['state']:<10} {known['folder']}")
+            print(f"{key:<14} {known['name']:<16} {known['state']:<10} {known['folder'] or ''}")
+            if known["problem"]:
+                print(f"  {known['problem']}")
         return 0
     if len(words) == 2 and words[0] == "fetch":
         catalog.find(words[1])

@@ -42,14 +42,18 @@ def test_bad_input_is_one_line_that_helps(words: str, message: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("words", ["norm=scb partition=none", "++norm.componets=3", "-m norm=bn,mnn", "trainer.seed=1"])
+@pytest.mark.parametrize(
+    "words", ["norm=scb partition=none", "++norm.componets=3", "-m norm=bn,mnn", "trainer.seed=1"]
+)
 def test_the_command_refuses_without_importing_torch(words: str) -> None:
     code = (
         "import sys; from cbnorm.cli import main; status = main(['train', *sys.argv[1:]]); "
         "assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(status)"
     )
     began = time.monotonic()
-    answer = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 2, answer.stderr
     assert answer.stdout == ""
     assert answer.stderr.startswith("cbnorm: ")

@@ -82,11 +82,15 @@ def test_names_places_and_loggers_do_not(key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("norm", sorted(NORM_OPTIONS))
-@pytest.mark.parametrize("option", sorted(RunConfig.model_fields["norm"].annotation.model_fields.keys() - {"name"}))
+@pytest.mark.parametrize(
+    "option", sorted(RunConfig.model_fields["norm"].annotation.model_fields.keys() - {"name"})
+)
 def test_options_that_a_norm_ignores_do_not(norm: str, option: str) -> None:
     config = compose_run([f"norm={norm}"])
     value = getattr(config.norm, option)
-    other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2}.get(type(value), lambda _: "x")(value)
+    other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2}.get(
+        type(value), lambda _: "x"
+    )(value)
     changed = config.model_copy(update={"norm": config.norm.model_copy(update={option: other})})
     assert (run_id(changed) == run_id(config)) == (option not in NORM_OPTIONS[norm])
 
@@ -105,7 +109,9 @@ def test_a_row_is_all_runs_that_differ_only_in_the_seed() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.dictionaries(st.text(), st.one_of(st.integers(), st.booleans(), st.text()), min_size=2), st.randoms())
+@given(
+    st.dictionaries(st.text(), st.one_of(st.integers(), st.booleans(), st.text()), min_size=2), st.randoms()
+)
 def test_the_order_of_keys_does_not_matter(content: dict[str, Any], random) -> None:
     keys = list(content)
     random.shuffle(keys)
@@ -115,4 +121,6 @@ def test_the_order_of_keys_does_not_matter(content: dict[str, Any], random) -> N
 def test_equal_numbers_written_differently_are_the_same_run() -> None:
     assert run_id(compose_run(["optimizer.lr=1e-3"])) == run_id(compose_run(["optimizer.lr=0.001"]))
     assert run_id(compose_run(["model.placement=[3,2,3]"])) == run_id(compose_run(["model.placement=[2,3]"]))
-    assert run_id(compose_run(["optimizer.weight_decay=0"])) == run_id(compose_run(["optimizer.weight_decay=0.0"]))
+    assert run_id(compose_run(["optimizer.weight_decay=0"])) == run_id(
+        compose_run(["optimizer.weight_decay=0.0"])
+    )

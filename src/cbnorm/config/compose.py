@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cbnorm.config.canonical import flatten
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 
 
@@ -172,6 +173,8 @@ def _check_combination(run: RunConfig) -> None:
             f"trainer.max_epochs={run.trainer.max_epochs} has no room for {moments} moments: "
             "raise it or set trainer.moments=[100]"
         )
+    d = run.dataset
+    catalog.check_numbers(catalog.find(d.name), d.val_images, d.train_images, d.test_images, d.image_size)
     if run.model.name == "shallow_cnn":
         if max(run.model.placement, default=0) > 4:
             raise CbnormError(f"model.placement={run.model.placement}: shallow_cnn has norm layers 1 to 4")

@@ -192,3 +192,25 @@ def fingerprint(key: str) -> str:
     """
     lines = sorted(f"{name} {checksum}" for name, checksum in find(key).content.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def check_numbers(entry: DataSet, val: int, train: int | None, test: int | None, image_size: int) -> None:
+    """Refuse numbers of images that a data set can't give, before anything is read.
+
+    Raises:
+        CbnormError: One line with the numbers that are possible.
+    """
+    pool, tests = entry.counts["train"], entry.counts["test"]
+    if not 0 <= val < pool:
+        raise CbnormError(
+            f"val_images={val} is impossible: {entry.name} has {pool} training images to take them from"
+        )
+    if train is not None and not 0 < train <= pool - val:
+        raise CbnormError(
+            f"train_images={train} is impossible: {entry.name} has {pool} training images,"
+            f" {val} of them for validation; choose 1 to {pool - val}"
+        )
+    if test is not None and not 0 < test <= tests:
+        raise CbnormError(f"test_images={test} is impossible: {entry.name} has {tests} test images")
+    if image_size < 1:
+        raise CbnormError(f"image_size={image_size} is impossible: choose a positive number of pixels")

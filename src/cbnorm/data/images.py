@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cbnorm.data import catalog, cifar, digits, pixels, sources
 from cbnorm.data.splits import Split, divide
-from cbnorm.errors import CbnormError
 
 READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {"cifar10": cifar.read, "digits": digits.read}
 
@@ -71,7 +70,7 @@ def load(
             corrupt or can't be fetched.
     """
     entry = catalog.find(key)
-    _check_numbers(entry, val_images, train_images, test_images, image_size)
+    catalog.check_numbers(entry, val_images, train_images, test_images, image_size)
     folder = sources.ensure(key) if download else sources.require(key)
     pool, test = READERS[key](folder)
     val_positions, rest = divide(pool.labels, val_images, split_seed, "split")
@@ -92,22 +91,3 @@ def load(
 def _prepare(split: Split, image_size: int) -> Split:
     images = pixels.three_channels(pixels.resize(split.images, image_size))
     return Split(images, split.labels, split.indices)
-
-
-def _check_numbers(
-    entry: catalog.DataSet, val: int, train: int | None, test: int | None, image_size: int
-) -> None:
-    pool, tests = entry.counts["train"], entry.counts["test"]
-    if not 0 <= val < pool:
-        raise CbnormError(
-            f"val_images={val} is impossible: {entry.name} has {pool} training images to take them from"
-        )
-    if train is not None and not 0 < train <= pool - val:
-        raise CbnormError(
-            f"train_images={train} is impossible: {entry.name} has {pool} training images,"
-            f" {val} of them for validation; choose 1 to {pool - val}"
-        )
-    if test is not None and not 0 < test <= tests:
-        raise CbnormError(f"test_images={test} is impossible: {entry.name} has {tests} test images")
-    if image_size < 1:
-        raise CbnormError(f"image_size={image_size} is impossible: choose a positive number of pixels")

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
 from cbnorm.data.augment import Augmentation
-from cbnorm.data.batches import Batches, EpochSampler
+from cbnorm.data.batches import Batches
 from cbnorm.data.images import ImageData, load
-from cbnorm.data.splits import Split
 from cbnorm.data.streams import derived_seed
 from cbnorm.models import MODELS
 from cbnorm.norms import create_norm
@@ -17,24 +16,13 @@ from cbnorm.partitions import Partition, fit_partition
 from cbnorm.tasks.classification import Classification
 
 
-class ResumedSampler(EpochSampler):
-    """Counts epochs from the one at which a run goes on, while Lightning counts from zero."""
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self.first = self.epoch = first
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next, counted from where the run goes on."""
-        self.epoch = self.first + epoch
-
-
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of."""
+    """What a run is made of; `clusters` holds the ids of every split when there is a partition."""
 
     data: ImageData
     partition: Partition | None
+    clusters: dict[str, Tensor]
     task: Classification
     train: Batches
     val: Batches
@@ -90,16 +78,20 @@ def build_task(config: RunConfig, num_classes: int) -> Classification:
     return Classification(model, config.optimizer, bf16=config.trainer.precision == "bf16")
 
 
-def build(config: RunConfig, device: torch.device, first_epoch: int = 0) -> Parts:
-    """Build all parts of a run, with training starting at an epoch (0 is the first)."""
+def build(config: RunConfig, device: torch.device) -> Parts:
+    """Build all parts of a run."""
     data = load_data(config)
     partition = fit(config, data)
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    clusters = (
+        {} if partition is None else {k: partition.predict(s.images, split=k) for k, s in splits.items()}
+    )
     task = build_task(config, data.num_classes)
 
-    def batches(name: str, split: Split, augmentation: Augmentation | None = None) -> Batches:
+    def batches(name: str, augmentation: Augmentation | None = None) -> Batches:
         return Batches(
-            split,
-            None if partition is None else partition.predict(split.images, split=name),
+            splits[name],
+            clusters.get(name),
             batch_size=config.trainer.batch_size,
             mean=data.mean,
             std=data.std,
@@ -111,6 +103,5 @@ def build(config: RunConfig, device: torch.device, first_epoch: int = 0) -> Part
         )
 
     a = config.dataset.augmentation
-    train = batches("train", data.train, Augmentation(a.flip, a.rotation, a.zoom))
-    train.sampler = ResumedSampler(first_epoch)
-    return Parts(data, partition, task, train, batches("val", data.val), batches("test", data.test))
+    train = batches("train", Augmentation(a.flip, a.rotation, a.zoom))
+    return Parts(data, partition, clusters, task, train, batches("val"), batches("test"))

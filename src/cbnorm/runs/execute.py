@@ -14,6 +14,7 @@ import cbnorm._torchvision  # noqa: F401  (before lightning)
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
@@ -22,10 +23,18 @@ from cbnorm.runs.build import Parts, build
 from cbnorm.runs.claim import claim
 from cbnorm.runs.files import write_bytes, write_json
 from cbnorm.runs.identity import identity, run_id
+from cbnorm.runs.interruption import stop_signals
 from cbnorm.runs.journal import Journal
 from cbnorm.runs.loggers import create_loggers, write_metrics_table
 from cbnorm.runs.moments import moment_epochs
+from cbnorm.runs.resume import Checkpointer, TrainingBatches
 from cbnorm.runs.store import LAYOUT, Store
+
+
+class RunFailedError(CbnormError):
+    """A run ended with an exception, which its record keeps."""
+
+    exit_code = 1
 
 
 def execute(
@@ -47,6 +56,8 @@ def execute(
         The run's record: of this training, or the one that was there; None when another process has the run.
 
     Raises:
+        RunFailedError: The training failed; the record says how.
+        RunInterruptedError: A signal asked to stop; the state is saved.
         CbnormError: Bad data or a store that can't be written; nothing is recorded then.
     """
     run = run_id(config)
@@ -59,15 +70,18 @@ def execute(
             return record
         if again:
             checkpoint.remove(folder)
+        if record is not None:
+            (folder / "record.json").replace(folder / "record.replaced.json")
         store.open_run(run, _description(config))
         try:
-            record = _train(config, run, folder, on_epoch)
+            with stop_signals():
+                record = _train(config, run, folder, on_epoch)
         except CbnormError:
             raise
         except Exception as error:
             record = _failure(config, run, error)
             write_json(folder / "record.json", record)
-            raise CbnormError(
+            raise RunFailedError(
                 f"run {run} failed: {record['error']['message']} (see {folder}/record.json)"
             ) from error
         write_json(folder / "record.json", record)
@@ -92,8 +106,7 @@ def _train(
     began = time.monotonic()
     device = _device(config)
     torch.set_num_threads(config.trainer.threads)
-    state = checkpoint.load(folder, run=run)
-    parts = build(config, device, first_epoch=len(state["history"]) if state else 0)
+    parts = build(config, device)
     journal = Journal(
         folder,
         run,
@@ -103,15 +116,19 @@ def _train(
         parts.test,
         on_epoch,
     )
+    checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train))
+    state = checkpoint.load(folder, run=run)
     if state is not None:
-        journal.restore(state, parts.task)
+        checkpointer.restore(state, parts.task)
     journal.rewrite()
-    _fit(config, parts, journal, folder, device)
+    _fit(config, parts, journal, checkpointer, device)
     _write_artifacts(folder, journal, parts, config)
     return _record(config, run, journal, parts, device, time.monotonic() - began)
 
 
-def _fit(config: RunConfig, parts: Parts, journal: Journal, folder: Path, device: torch.device) -> None:
+def _fit(
+    config: RunConfig, parts: Parts, journal: Journal, checkpointer: Checkpointer, device: torch.device
+) -> None:
     left = config.trainer.max_epochs - journal.epoch
     if left <= 0:
         return
@@ -123,15 +140,15 @@ def _fit(config: RunConfig, parts: Parts, journal: Journal, folder: Path, device
             max_epochs=left,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            callbacks=[journal],
-            logger=create_loggers(config, folder),
+            callbacks=[journal, checkpointer],
+            logger=create_loggers(config, journal.folder),
+            # One process: a scheduler around it must not make Lightning requeue or spawn by itself.
+            plugins=[LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(parts.task, train_dataloaders=parts.train)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -184,10 +201,7 @@ def _record(
 def _sizes(parts: Parts) -> dict[str, list[int]]:
     assert parts.partition is not None  # noqa: S101 (tells the type checker)
     count = parts.partition.num_clusters
-    return {
-        name: torch.bincount(getattr(parts, name).clusters, minlength=count).tolist()
-        for name in ("train", "val", "test")
-    }
+    return {name: torch.bincount(ids, minlength=count).tolist() for name, ids in parts.clusters.items()}
 
 
 def _failure(config: RunConfig, run: str, error: Exception) -> dict[str, Any]:
@@ -212,10 +226,7 @@ def _write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunCo
         folder / "predictions.npz", {k: v.numpy().astype(dtype) for k, v in journal.predictions.items()}
     )
     if parts.partition is not None:
-        ids = {
-            name: getattr(parts, name).clusters.cpu().numpy().astype(np.int16)
-            for name in ("train", "val", "test")
-        }
+        ids = {name: ids.numpy().astype(np.int16) for name, ids in parts.clusters.items()}
         _write_npz(folder / "clusters.npz", ids)
         buffer = io.BytesIO()
         torch.save(parts.partition.state(), buffer)

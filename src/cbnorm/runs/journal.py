@@ -1,4 +1,4 @@
-"""What a run notes at the end of every epoch: history, best weights, test readings, a checkpoint."""
+"""What a run notes at the end of every epoch: history, best weights, test readings."""
 
 import copy
 import json
@@ -14,13 +14,9 @@ import lightning
 import torch
 
 from cbnorm.data.batches import Batch
-from cbnorm.runs import checkpoint
 from cbnorm.runs.files import append_line, write_bytes
 from cbnorm.tasks.classification import Classification
 from cbnorm.tasks.predictions import Predictions, predict
-
-#: Seconds between checkpoints at least; what is lost is trained again, to the same numbers.
-CHECKPOINT_INTERVAL = 20.0
 
 
 class Journal(lightning.Callback):
@@ -57,42 +53,46 @@ class Journal(lightning.Callback):
         self.predictions: dict[str, torch.Tensor] = {}
         self.best: dict[str, Any] = {"epoch": 0, "val_accuracy": -1.0, "model": {}}
         self.diverged = False
-        self._optimizer: dict[str, Any] | None = None
-        self._epoch_began = self._saved = time.monotonic()
+        self._epoch_began = time.monotonic()
+        self._seconds_before = 0.0
 
     @property
     def epoch(self) -> int:
         """Number of finished epochs."""
         return len(self.history)
 
-    def restore(self, state: dict[str, Any], task: Classification) -> None:
-        """Go on from a checkpoint: the task's weights now, the optimizer's state when training starts."""
-        task.model.load_state_dict(state["model"])
-        self._optimizer = state["optimizer"]
-        self.history, self.readings = state["history"], state["readings"]
-        self.predictions, self.best = state["predictions"], state["best"]
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: plain data and tensors."""
+        return {
+            "history": self.history,
+            "readings": self.readings,
+            "predictions": self.predictions,
+            "best": self.best,
+            "seconds": time.monotonic() - self._epoch_began,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.history, self.readings = state_dict["history"], state_dict["readings"]
+        self.predictions, self.best = state_dict["predictions"], state_dict["best"]
+        self._seconds_before = state_dict["seconds"]
 
     def rewrite(self) -> None:
         """Make the history on disk what the checkpoint knows: a killed run may have written more."""
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
         write_bytes(self.folder / "history.jsonl", lines.encode())
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Give the optimizer its state back."""
-        if self._optimizer is not None:
-            trainer.optimizers[0].load_state_dict(self._optimizer)
-            self._optimizer = None
-
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the epoch's clock."""
-        self._epoch_began = time.monotonic()
+        """Start the epoch's clock, which goes on from a checkpoint inside the epoch."""
+        self._epoch_began = time.monotonic() - self._seconds_before
+        self._seconds_before = 0.0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Read validation, keep the best weights, read test at the moments, write everything down."""
         assert isinstance(pl_module, Classification)  # noqa: S101 (tells the type checker)
         trained = time.monotonic()
         epoch = self.epoch + 1
-        row: dict[str, Any] = {"epoch": epoch} | pl_module.epoch_metrics()
+        row: dict[str, Any] = {"epoch": epoch} | pl_module.finish_epoch()
         self.diverged = not math.isfinite(row["train_loss"])
         if self.diverged:
             row["train_loss"] = None
@@ -113,8 +113,7 @@ class Journal(lightning.Callback):
             self.on_epoch(row)
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if isinstance(v, float)}, step=epoch)
-        if done - self._saved >= CHECKPOINT_INTERVAL:
-            self._checkpoint(trainer, pl_module)
+        self._epoch_began = time.monotonic()
 
     def _validate(self, task: Classification, epoch: int) -> dict[str, float | None]:
         reading = predict(task, self.val)
@@ -139,19 +138,6 @@ class Journal(lightning.Callback):
 
     def _metrics(self, reading: Predictions) -> dict[str, float | None]:
         return {"accuracy": reading.accuracy, "loss": _finite(reading.loss)} | reading.macro(self.num_classes)
-
-    def _checkpoint(self, trainer: lightning.Trainer, task: Classification) -> None:
-        state = {
-            "run": self.run,
-            "model": task.model.state_dict(),
-            "optimizer": trainer.optimizers[0].state_dict(),
-            "history": self.history,
-            "readings": self.readings,
-            "predictions": self.predictions,
-            "best": self.best,
-        }
-        checkpoint.save(self.folder, state)
-        self._saved = time.monotonic()
 
 
 def _finite(value: float) -> float | None:

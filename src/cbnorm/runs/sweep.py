@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 
 from cbnorm.errors import CbnormError
+from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
 from cbnorm.runs.worker import work
@@ -60,22 +60,18 @@ def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, 
     jobs = min(jobs or default_jobs(missing), len(missing))
     fresh = [item.id for item in missing] if again else []
     workers = [_start(missing[k:] + missing[:k], store, fresh) for k in range(jobs)]
-    previous = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        _watch(planned, missing, store, workers)
-    except KeyboardInterrupt:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join()
-        raise CbnormError("interrupted; the same command goes on from here") from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with stop_signals():
+        try:
+            _watch(planned, missing, store, workers)
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.join()
+    if requested():
+        raise RunInterruptedError("stopped; every run is saved and the same command goes on from here")
+    if any(worker.exitcode not in {0, 1} for worker in workers):
+        raise CbnormError("a worker stopped (see above); the same command goes on from here")
     return all(store.status(item.id) in {"done", "diverged"} for item in planned)
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _start(planned: list[Planned], store: Store, again: list[str]) -> BaseProcess:
@@ -121,7 +117,19 @@ def _watch(
                 _speak(text, done, start, total, spoken - began)
             if not alive:
                 return
+            if requested():
+                # Ctrl-C reaches the workers too, a kill of this process alone does not.
+                _ask_to_stop(workers)
             time.sleep(_POLL)
+
+
+def _ask_to_stop(workers: Sequence[BaseProcess]) -> None:
+    """Let the workers save and stop."""
+    for worker in workers:
+        if worker.is_alive() and worker.pid is not None:
+            os.kill(worker.pid, signal.SIGUSR1)
+    for worker in workers:
+        worker.join()
 
 
 def _speak(text: str, done: int, start: int, total: int, seconds: float) -> None:

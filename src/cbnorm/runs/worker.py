@@ -1,15 +1,13 @@
 """A process that works through a plan; several of them share it by claiming runs."""
 
 import os
-import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
-from types import FrameType
 
 from cbnorm.errors import CbnormError
+from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
 
@@ -17,7 +15,10 @@ _POLL = 2.0
 
 
 def work(planned: Sequence[Planned], store: Store, parent: int, again: Sequence[str]) -> None:
-    """Execute every run of a plan that no other process has, until all have ended.
+    """Execute every run of a plan that no other process has, until all have ended; then exit.
+
+    The exit status is 0, 1 when runs failed, 2 when no run can work (bad data, a full disk), or 75 when asked
+    to stop.
 
     Args:
         planned: The runs, in the order of preference.
@@ -26,34 +27,38 @@ def work(planned: Sequence[Planned], store: Store, parent: int, again: Sequence[
         again: Ids of runs to train anew, once.
     """
     threading.Thread(target=_stop_when_orphaned, args=(parent,), daemon=True).start()
-    signal.signal(signal.SIGTERM, _stop)
-    from cbnorm.runs.execute import execute
+    try:
+        with stop_signals():
+            failed = _work(planned, store, set(again))
+    except CbnormError as error:
+        if not isinstance(error, RunInterruptedError):
+            print(f"cbnorm: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    sys.exit(1 if failed else 0)
 
+
+def _work(planned: Sequence[Planned], store: Store, again: set[str]) -> bool:
+    from cbnorm.runs.execute import RunFailedError, execute
+
+    failed = False
     pending = list(planned)
-    refused: CbnormError | None = None
     while pending:
         waiting = []
         for item in pending:
+            if requested():
+                raise RunInterruptedError("stopped between runs")
             try:
                 if execute(item.config, store, again=item.id in again) is None:
                     waiting.append(item)
-            except CbnormError as error:
-                refused = error
+            except RunFailedError as error:
+                failed = True
                 print(f"{item.row} seed {item.config.seed}: {error}", file=sys.stderr, flush=True)
-            except KeyboardInterrupt:
-                sys.exit(130)
-            except Exception:  # noqa: BLE001  (nothing may end a worker without a trace)
-                traceback.print_exc()
-                sys.exit(1)
+            again.discard(item.id)
         # Another process trains what is left: wait for it, or take over when it dies.
         if waiting:
             time.sleep(_POLL)
         pending = [item for item in waiting if store.status(item.id) is None]
-    sys.exit(1 if refused else 0)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(143)
+    return failed
 
 
 def _stop_when_orphaned(parent: int) -> None:

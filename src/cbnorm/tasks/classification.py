@@ -46,13 +46,10 @@ class Classification(lightning.LightningModule):
             )
         return loss
 
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's sums."""
-        self.totals.zero_()
-
-    def epoch_metrics(self) -> dict[str, float]:
-        """Training loss and accuracy (per cent) over the epoch so far."""
+    def finish_epoch(self) -> dict[str, float]:
+        """Training loss and accuracy (per cent) since the last call."""
         loss, correct, count = self.totals.tolist()
+        self.totals.zero_()
         return {"train_loss": loss / max(count, 1), "train_accuracy": 100 * correct / max(count, 1)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

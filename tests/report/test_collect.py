@@ -1,0 +1,145 @@
+"""Records fill cells by what they computed, never by what they are called; nothing is hidden."""
+
+import copy
+import csv
+import io
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cbnorm.config.compose import compose_run
+from cbnorm.report.collect import collect
+from cbnorm.report.ledger import read_cells
+from cbnorm.report.tables import long_form, markdown, paper_layout, write_tables
+from cbnorm.runs.identity import identity, run_id
+from cbnorm.runs.moments import moment_epochs
+from cbnorm.runs.plan import read_rows
+
+Record = dict[str, Any]
+
+
+def record(*words: str, accuracy: float = 80.0, status: str = "done") -> Record:
+    """A record such as a run of these words would leave."""
+    config = compose_run(["experiment=table5", *words])
+    moments = [
+        {
+            "percent": percent,
+            "epoch": epoch,
+            "best": {"accuracy": accuracy + percent / 100},
+            "last": {"accuracy": accuracy},
+        }
+        for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items()
+    ]
+    return {
+        "id": run_id(config),
+        "status": status,
+        "experiment": config.experiment,
+        "protocol": config.protocol,
+        "budget": config.budget,
+        "identity": json.loads(json.dumps(identity(config))),
+        "config": config.model_dump(),
+        "metrics": {"moments": moments},
+    }
+
+
+def table(*records: Record, **filters: str) -> Any:
+    return collect("table5", records, filters=filters)
+
+
+def cell(found: Any, row: str, percent: int, reading: str = "best") -> Any:
+    rows = {r.label: r for r in found.blocks[0].rows}
+    return next(c for c in rows[row].at(reading) if c.percent == percent)
+
+
+def test_a_run_fills_the_cells_of_its_row() -> None:
+    found = table(record("norm=ucb", "optimizer.lr=0.005", accuracy=70))
+    assert cell(found, "UCB-Norm-2", 100).values == (71.0,)
+    assert cell(found, "UCB-Norm-2", 100, "last").values == (70.0,)
+    assert found.blocks[0].empty == 36
+    assert found.left_out == []
+
+
+def test_names_of_presets_do_not_matter_but_values_do() -> None:
+    shortened = record("norm=bn", "budget=full", "trainer.max_epochs=4")
+    found = table(shortened)
+    assert found.blocks == []
+    assert found.left_out == [(shortened["id"], "customised: trainer.max_epochs=4 (not 100)")]
+    # The same values under another name are the same run, hence the same cell.
+    spelled_out = record("norm=bn", "budget=full", "trainer.max_epochs=40", "dataset.train_images=10000")
+    found = table(spelled_out, dataset="cifar10", budget="small", protocol="sound")
+    assert cell(found, "BN-1", 25).values == (80.25,)
+
+
+def test_a_run_of_no_experiment_fills_a_cell_too() -> None:
+    plain = record("norm=bn") | {"experiment": None}
+    assert cell(table(plain, dataset="cifar10", budget="small", protocol="sound"), "BN-1", 100).values == (
+        81.0,
+    )
+
+
+def test_seeds_are_averaged() -> None:
+    found = table(*(record("norm=bn", f"seed={seed}", accuracy=a) for seed, a in enumerate((79, 80, 84))))
+    entry = cell(found, "BN-1", 100)
+    assert (entry.mean, len(entry.values), len(entry.runs)) == (82.0, 3, 3)
+    assert entry.sd == pytest.approx(7**0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_records_does_not_change_a_byte(seed: int, tmp_path: Path) -> None:
+    records = [record(f"norm={n}", f"seed={s}", accuracy=70 + s) for n in ("bn", "scb") for s in range(3)]
+    shuffled = random.Random(seed).sample(records, len(records))
+    for folder, given in (("a", records), ("b", shuffled)):
+        write_tables(table(*given), tmp_path / folder)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_paper_values_stand_only_beside_full_budget_runs() -> None:
+    rows = list(
+        csv.DictReader(io.StringIO(long_form(table(record("norm=bn", "budget=full", accuracy=85)).blocks)))
+    )
+    first = next(r for r in rows if r["row"] == "BN-1" and r["percent"] == "100" and r["reading"] == "best")
+    assert (first["mean"], first["paper"], first["difference"]) == ("86.00", "86.90", "-0.90")
+    small = csv.DictReader(io.StringIO(long_form(table(record("norm=bn")).blocks)))
+    assert {(r["paper"], r["difference"]) for r in small} == {("", "")}
+
+
+def test_failed_stale_and_foreign_records_are_listed() -> None:
+    failed = record("norm=bn", status="failed") | {"error": {"message": "out of memory"}}
+    stale = record("norm=mn")
+    stale["identity"]["numerics_version"] = 0
+    foreign = record("norm=ucb")
+    foreign["identity"]["data"] = "something else"
+    found = table(failed, stale, foreign, record("norm=scb"))
+    reasons = dict(found.left_out)
+    assert reasons[failed["id"]] == "failed: out of memory"
+    assert reasons[stale["id"]].startswith("stale")
+    assert reasons[foreign["id"]].startswith("foreign")
+    assert all(run in markdown(found) for run in reasons)
+
+
+def test_a_diverged_run_counts_with_what_it_had() -> None:
+    diverged = record("norm=bn", status="diverged", accuracy=50)
+    diverged["metrics"]["moments"] = copy.deepcopy(diverged["metrics"]["moments"][:1])
+    found = table(diverged)
+    assert [cell(found, "BN-1", p).values for p in (25, 100)] == [(50.25,), (50.25,)]
+    assert "BN-1 (diverged)" in markdown(found)
+
+
+def test_layout_is_the_papers_with_empty_cells_empty() -> None:
+    lines = list(csv.reader(io.StringIO(paper_layout(table(record("norm=bn")).blocks))))
+    assert [line[3] for line in lines[1:]] == [row.label for row in read_rows("table5")]
+    assert lines[1][:3] == ["CIFAR-10 (10,000 training images)", "small", "sound"]
+    assert lines[1][6:] == ["80.25", "80.50", "80.75", "81.00"]
+    assert lines[2][6:] == ["", "", "", ""]
+
+
+def test_the_ledger_holds_every_published_cell() -> None:
+    cells = read_cells("table5")
+    assert len(cells) == 3 * 10 * 4
+    assert {row for _, row, _ in cells} == {row.label for row in read_rows("table5")}
+    assert cells["CIFAR-10", "UCB-Norm-1", 100] == 87.97
+    assert cells["Tiny ImageNet", "BN-1", 25] == 37.17
