@@ -83,8 +83,11 @@ class RowStream:
 
     def take(self, indices: Tensor) -> Tensor:
         """Some rows, relative to the origin, (len(indices), D)."""
-        rows = self.data[indices.to(self.data.device)]
-        return rows.to(self.device, self.dtype) - self.origin
+        # Several times faster than indexing with brackets.
+        rows = self.data.index_select(0, indices.to(self.data.device))
+        chunk = torch.empty(rows.shape, dtype=self.dtype, device=self.device)
+        self._load(rows, chunk)
+        return chunk
 
     def variances(self) -> Tensor:
         """Variance of every feature around the mean, (D,), summed in float64."""

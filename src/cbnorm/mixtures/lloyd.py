@@ -1,4 +1,4 @@
-"""k-means by Lloyd's algorithm, streamed in chunks of rows."""
+"""k-means by Lloyd's updates, streamed in chunks of rows."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cbnorm.mixtures.bounds import NearestCenters
 from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.numerics import accumulator_dtype, full_precision
 from cbnorm.mixtures.seeding import seed_rows
@@ -35,9 +36,14 @@ class KMeansResult:
 
     def predict(self, data: Tensor) -> Tensor:
         """Nearest centre of every row of ``data`` (n, D): int64 (n,), the lower index in a tie."""
-        stream = RowStream(data)
+        stream = RowStream(data, device=self.centers.device)
         stream.origin = self.centers.mean(0).to(stream.dtype)
-        return nearest_center(stream, self.centers)
+        offsets = (self.centers - stream.origin).to(stream.dtype)
+        half_norms = 0.5 * offsets.square().sum(1)
+        with full_precision(stream.device):
+            return stream.gather(
+                lambda chunk: torch.addmm(half_norms, chunk, offsets.T, alpha=-1).min(dim=1).indices
+            )
 
 
 def kmeans(
@@ -84,20 +90,22 @@ def kmeans(
         raise ValueError(
             f"restarts and max_iter must be at least 1 and tol at least 0, not {restarts}, {max_iter}, {tol}"
         )
-    variances = stream.variances()
-    runs = 1 if isinstance(init, Tensor) else restarts
     best: _Lloyd | None = None
-    for _ in range(runs):
-        start = starting_centers(stream, k, init, generator)
-        candidate = _lloyd(stream, start, variances, max_iter, tol)
+    for _ in range(restarts if isinstance(init, str) else 1):
+        candidate = _lloyd(stream, starting_centers(stream, k, init, generator), max_iter, tol)
         if best is None or candidate.history[-1] < best.history[-1]:
             best = candidate
     assert best is not None  # noqa: S101  (at least one restart)
-    centers = best.centers + stream.origin
-    labels = nearest_center(stream, centers)
-    counts = torch.bincount(labels, minlength=k)
-    history = tuple(best.history)
-    return KMeansResult(centers, labels, counts, history[-1], history, len(history) - 1, best.converged)
+    inertia = _exact_inertia(stream, best.nearest)
+    return KMeansResult(
+        best.nearest.centers + stream.origin,
+        best.nearest.labels,
+        torch.bincount(best.nearest.labels, minlength=k),
+        inertia,
+        (*best.history[:-1], inertia),
+        len(best.history) - 1,
+        best.converged,
+    )
 
 
 @torch.no_grad()
@@ -123,65 +131,46 @@ def starting_centers(
     return seeds.to(accumulator_dtype(stream.device))
 
 
-def nearest_center(stream: RowStream, centers: Tensor) -> Tensor:
-    """Index of the nearest of ``centers`` (K, D) for every row of the stream, int64 (n,)."""
-    offsets = centers - stream.origin
-    return stream.gather(lambda chunk: _assign(chunk, offsets)[1])
-
-
 class _Lloyd(NamedTuple):
-    centers: Tensor
+    nearest: NearestCenters
     history: list[float]
     converged: bool
 
 
 @torch.no_grad()
-def _lloyd(stream: RowStream, centers: Tensor, variances: Tensor, max_iter: int, tol: float) -> _Lloyd:
-    total = float(variances.sum()) * stream.length
-    limit = tol * float(variances.mean())
-    sums, counts, gain = _sweep(stream, centers)
-    history = [total + gain]
+def _lloyd(stream: RowStream, centers: Tensor, max_iter: int, tol: float) -> _Lloyd:
+    nearest = NearestCenters(stream, centers)
+    limit = tol * nearest.total / (stream.length * stream.width)
+    history = [nearest.inertia]
     for _ in range(max_iter):
-        updated = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centers)
-        updated = _relocate(stream, centers, updated, counts)
-        moved = float((updated - centers).square().sum())
-        centers = updated
-        sums, counts, gain = _sweep(stream, centers)
-        history.append(total + gain)
+        updated = _means(stream, nearest)
+        moved = float((updated - nearest.centers).square().sum())
+        nearest.move(updated)
+        history.append(nearest.inertia)
         if moved <= limit:
-            return _Lloyd(centers, history, converged=True)
-    return _Lloyd(centers, history, converged=False)
+            return _Lloyd(nearest, history, converged=True)
+    return _Lloyd(nearest, history, converged=False)
 
 
-def _assign(chunk: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the squared distance from the nearest centre, less half the point's norm; and its index."""
-    half_norms = (0.5 * centers.square().sum(1)).to(chunk.dtype)
-    with full_precision(chunk.device):
-        scores = torch.addmm(half_norms, chunk, centers.T.to(chunk.dtype), alpha=-1)
-    best, ids = scores.min(dim=1)
-    return best, ids
-
-
-def _sweep(stream: RowStream, centers: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Sums and counts of the points of every cell, and the inertia less the points' norms."""
-    sums, counts = torch.zeros_like(centers), torch.zeros_like(centers[:, 0])
-    gain = centers.new_zeros(())
-    index = torch.arange(len(centers), device=centers.device)
-    for _, chunk in stream:
-        best, ids = _assign(chunk, centers)
-        members = (ids[:, None] == index).to(chunk.dtype)
-        with full_precision(chunk.device):
-            sums += members.T @ chunk
-        counts += members.sum(0)
-        gain += 2 * best.sum(dtype=gain.dtype)
-    return sums, counts, float(gain)
-
-
-def _relocate(stream: RowStream, old: Tensor, updated: Tensor, counts: Tensor) -> Tensor:
-    """Move the centres of empty cells to the points farthest from their own centres."""
-    empty = (counts == 0).nonzero().flatten()
+def _means(stream: RowStream, nearest: NearestCenters) -> Tensor:
+    """Means of the cells; an empty cell gets a point that lies farthest from its own centre."""
+    means = nearest.sums / nearest.counts.clamp_min(1)[:, None]
+    empty = (nearest.counts == 0).nonzero().flatten()
     if len(empty) == 0:
-        return updated
-    distances = stream.gather(lambda chunk: chunk.square().sum(1) + 2 * _assign(chunk, old)[0])
-    farthest = stream.take(distances.topk(len(empty)).indices)
-    return updated.index_copy(0, empty, farthest.to(updated.dtype))
+        return means
+    farthest = _squared_distances(stream, nearest).topk(len(empty)).indices
+    return means.index_copy(0, empty, stream.take(farthest).to(means.dtype))
+
+
+def _squared_distances(stream: RowStream, nearest: NearestCenters) -> Tensor:
+    """Squared distance of every row from its centre, (n,), as a sum of squares."""
+    distances = torch.empty(stream.length, dtype=stream.dtype, device=stream.device)
+    centers = nearest.centers.to(stream.dtype)
+    for rows, chunk in stream:
+        distances[rows] = chunk.sub_(centers[nearest.labels[rows]]).square_().sum(1)
+    return distances
+
+
+def _exact_inertia(stream: RowStream, nearest: NearestCenters) -> float:
+    """Free of the cancellation that inertia from sums suffers when clusters are tight."""
+    return float(_squared_distances(stream, nearest).sum(dtype=nearest.centers.dtype))
