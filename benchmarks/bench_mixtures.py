@@ -10,7 +10,6 @@ is measured in processes of their own (rows "memory"). scikit-learn is given flo
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,6 +88,13 @@ def their_mixture(data: Tensor, start: MixtureFit, updates: int, tol: float) -> 
     return model, model.fit_predict(data.numpy())
 
 
+def inertia_of(data: Tensor, centers: Any, labels: Any) -> float:
+    """In float64: scikit-learn sums squares of float32 data in float32."""
+    means, ids = torch.as_tensor(centers).double(), torch.as_tensor(labels).long()
+    pieces = zip(data.split(1000), ids.split(1000), strict=True)
+    return sum(float((rows.double() - means[own]).square().sum()) for rows, own in pieces)
+
+
 def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
     begin = time.perf_counter()
     result = function()
@@ -133,7 +140,7 @@ def bench_kmeans(size: Size, data: Tensor, centers: Tensor, updates: int, repeat
         1,
     )
     equal = float((mine.labels.numpy() == other.labels_).mean())
-    gap = abs(mine.inertia / float(other.inertia_) - 1)
+    gap = abs(mine.inertia / inertia_of(data, other.cluster_centers_, other.labels_) - 1)
     note = f"{mine.iterations}/{other.n_iter_} updates, labels {equal:.5f}, inertia {gap:.1e}"
     report(size, "k-means fit", ours, theirs, note)
 
@@ -154,7 +161,9 @@ def bench_mixture(size: Size, data: Tensor, start: MixtureFit, updates: int, rep
 
 
 def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory in MiB; getrusage would count the parent process before exec, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def memory_of(side: str, size: Size) -> None:
