@@ -112,7 +112,9 @@ def _reproduce(words: list[str]) -> int:
         planned, store, jobs=_jobs(own.get("jobs", "auto")), again=_flag(own.get("again", "false"), "again")
     )
     filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
-    found = collect(experiment, store.records(), filters=filters)
+    presets = {"dataset", "protocol", "budget", "store", "logger"}
+    custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in presets]
+    found = collect(experiment, store.records(), filters=filters, overrides=custom)
     _show(write_tables(found, Path(own.get("out", store.root / "tables"))))
     return 0 if complete else 1
 

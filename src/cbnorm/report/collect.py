@@ -3,7 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cbnorm.config.canonical import canonical, differences
@@ -57,7 +57,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of a table on one data set, under one protocol and budget."""
+    """The rows of a table on one data set, under one protocol and budget.
+
+    `customised` holds overrides on top of the presets, shared by all rows; such a block reproduces nothing.
+    """
 
     experiment: str
     dataset: str
@@ -65,6 +68,12 @@ class Block:
     protocol: str
     budget: str
     rows: tuple[TableRow, ...]
+    customised: str = ""
+
+    @property
+    def budget_title(self) -> str:
+        """The budget's name, with what was put on top of it."""
+        return f"{self.budget}, customised: {self.customised}" if self.customised else self.budget
 
     @property
     def title(self) -> str:
@@ -96,7 +105,8 @@ def collect(
         records: Records of runs, in any order.
         filters: Restrict to blocks with these values of ``dataset``, ``protocol`` or ``budget``; a block
             whose three values are all given is shown even when no record fills it.
-        overrides: Further overrides that all rows of the table share.
+        overrides: Overrides on top of the presets, shared by all rows: the blocks are then marked as
+            customised, and records that don't have them are none of this table's business.
     """
     records = sorted(records, key=lambda record: record["id"])
     named = [record for record in records if record.get("experiment") == experiment]
@@ -109,12 +119,13 @@ def collect(
             f"{group}={value}" for group, value in zip(("dataset", "protocol", "budget"), name, strict=True)
         ]
         expected[name] = row_configs(experiment, [*words, *overrides])
-        block = _fill(experiment, name, expected[name], records, cells, used)
+        block = _fill(experiment, name, expected[name], records, {} if overrides else cells, used)
+        block = replace(block, customised=" ".join(overrides))
         if len(filters) == 3 or any(cell.values for row in block.rows for cell in row.cells):
             found.blocks.append(block)
     for record in named:
         name = _names(record)
-        if record["id"] not in used and name in expected:
+        if record["id"] not in used and name in expected and not overrides:
             found.left_out.append((record["id"], _reason(record, expected[name])))
     return found
 

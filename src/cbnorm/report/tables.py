@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.collect import Block, Cell, Collection
@@ -28,6 +28,7 @@ _LONG = [
     "runs",
 ]
 
+_PAPER = ("data set", "budget", "protocol", "model", "learning rate", "epochs")
 _READING = "Test accuracy in per cent of the weights with the best validation accuracy so far"
 
 
@@ -46,37 +47,19 @@ def write_tables(found: Collection, folder: Path) -> list[Path]:
     return paths
 
 
-def paper_layout(blocks: Iterable[Block]) -> str:
+def paper_layout(blocks: Sequence[Block]) -> str:
     """One line per row: mean test accuracy in per cent, primary reading; empty cells are empty."""
+    percents = sorted({cell.percent for block in blocks for row in block.rows for cell in row.cells})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "data set",
-            "budget",
-            "protocol",
-            "model",
-            "learning rate",
-            "epochs",
-            "25 %",
-            "50 %",
-            "75 %",
-            "100 %",
-        ]
-    )
+    writer.writerow([*_PAPER, *(f"{percent} %" for percent in percents)])
     for block in blocks:
         for row in block.rows:
-            cells = row.at("best")
-            epochs = "/".join(str(cell.epoch) for cell in cells)
-            lead = [
-                block.title,
-                block.budget,
-                block.protocol,
-                row.label,
-                f"{row.config.optimizer.lr:g}",
-                epochs,
-            ]
-            writer.writerow([*lead, *(_number(cell.mean) for cell in cells)])
+            cells = {cell.percent: cell for cell in row.at("best")}
+            epochs = "/".join(str(cell.epoch) for cell in cells.values())
+            lead = [block.title, block.budget_title, block.protocol, row.label]
+            values = [_number(cells[percent].mean) if percent in cells else "" for percent in percents]
+            writer.writerow([*lead, f"{row.config.optimizer.lr:g}", epochs, *values])
     return text.getvalue()
 
 
@@ -88,7 +71,7 @@ def long_form(blocks: Iterable[Block]) -> str:
     for block in blocks:
         for row in block.rows:
             config = row.config
-            lead = [block.experiment, block.dataset, block.images, block.protocol, block.budget]
+            lead = [block.experiment, block.dataset, block.images, block.protocol, block.budget_title]
             lead += [row.label, config.norm.name, f"{config.optimizer.lr:g}"]
             writer.writerows([*lead, *_long_cell(cell)] for cell in row.cells)
     return text.getvalue()
@@ -123,7 +106,7 @@ def _markdown_block(block: Block) -> list[str]:
     cells = block.rows[0].at("best")
     heads = [f"{cell.percent} % (epoch {cell.epoch})" for cell in cells]
     lines = [
-        f"## {block.title}, budget {block.budget}, protocol {block.protocol}",
+        f"## {block.title}, budget {block.budget_title}, protocol {block.protocol}",
         "",
         f"{_READING} (mean ± standard deviation over n seeds).",
         "",

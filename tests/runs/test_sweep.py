@@ -1,0 +1,136 @@
+"""Plans are carried out once, by however many processes."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cbnorm.errors import CbnormError
+from cbnorm.runs.plan import expand, parse_seeds, plan
+from cbnorm.runs.store import Store
+from cbnorm.runs.sweep import default_jobs
+
+TINY = [
+    "budget=smoke",
+    "dataset.train_images=30",
+    "dataset.val_images=20",
+    "dataset.test_images=20",
+    "trainer.batch_size=10",
+    "trainer.precision=fp32",
+]
+
+
+def reproduce(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cbnorm", "reproduce", "table5", *TINY, *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def test_one_command_trains_the_rows_and_writes_the_table(tmp_path: Path) -> None:
+    answer = reproduce(f"store={tmp_path}", "rows=BN-1,SCB-Norm-2", "jobs=2")
+    assert answer.returncode == 0, answer.stderr
+    with (tmp_path / "tables" / "table5.csv").open() as file:
+        lines = {line["model"]: line for line in csv.DictReader(file)}
+    assert len(lines) == 10
+    assert lines["BN-1"]["100 %"] != "" == lines["BN-2"]["100 %"]
+    assert lines["BN-1"]["budget"].startswith("smoke, customised: dataset.train_images=30")
+    assert {r["status"] for r in Store(tmp_path).records()} == {"done"}
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/record.json")}
+    assert len(written) == 2
+    # More seeds train only what is missing.
+    answer = reproduce(f"store={tmp_path}", "rows=BN-1,SCB-Norm-2", "seeds=0,1")
+    assert answer.returncode == 0, answer.stderr
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/record.json")}
+    assert len(after) == 4
+    assert written.items() <= after.items()
+
+
+def test_concurrent_sweeps_share_the_work(tmp_path: Path) -> None:
+    words = [f"store={tmp_path}", "rows=BN-1,BN-2", "seeds=0,1", "jobs=1"]
+    command = [sys.executable, "-m", "cbnorm", "reproduce", "table5", *TINY, *words]
+    sweeps = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    answers = [sweep.communicate(timeout=280) for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], answers
+    assert len(list(Store(tmp_path).records())) == 4
+    # Done once each: a second training would have moved the first record aside.
+    assert not list(tmp_path.glob("*/record.replaced.json"))
+    assert all(len(Store(tmp_path).history(run)) == 4 for run in Store(tmp_path).runs())
+    assert not list(tmp_path.glob("*/claim.json"))
+
+
+def test_plans_are_seed_major() -> None:
+    planned = plan("table5", seeds=[0, 1], labels=["BN-1", "UCB-Norm-2"])
+    assert [(p.row, p.config.seed) for p in planned] == [
+        ("BN-1", 0),
+        ("UCB-Norm-2", 0),
+        ("BN-1", 1),
+        ("UCB-Norm-2", 1),
+    ]
+
+
+def test_as_many_jobs_as_cores_and_runs_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan("table5", ["trainer.accelerator=cpu"])
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert default_jobs(planned) == 4
+    assert default_jobs(planned[:3]) == 3
+    assert default_jobs(plan("table5", ["trainer.accelerator=cpu", "trainer.threads=3"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    {
+        ("optimizer.lr=0.1",): "'optimizer.lr' distinguishes the rows of table5",
+        ("norm=bn",): "'norm' distinguishes the rows of table5",
+        ("trainer.max_epochs=4,8",): "is a sweep",
+    }.items(),
+)
+def test_overrides_of_what_the_rows_are_made_of_are_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(CbnormError, match=message):
+        plan("table5", words)
+
+
+def test_misspelt_rows_seeds_and_tables_are_refused() -> None:
+    with pytest.raises(CbnormError, match="did you mean 'BN-1'"):
+        plan("table5", labels=["BN1"])
+    with pytest.raises(CbnormError, match="did you mean 'table5'"):
+        plan("tabel5")
+    for text in ("a", "1..", "", "4..0", "-1"):
+        with pytest.raises(CbnormError, match="seeds="):
+            parse_seeds(text)
+
+
+def test_sweeps_expand_as_hydra_does() -> None:
+    assert len(expand(["norm=bn,mn", "optimizer.lr=0.1,0.2,0.3"])) == 6
+    assert expand(["norm=bn"], {"norm": "mn,ucb", "seed": "1,2"}) == [
+        ["seed=1", "norm=bn"],
+        ["seed=2", "norm=bn"],
+    ]
+
+
+def test_train_sweeps_through_hydra(tmp_path: Path) -> None:
+    words = ["train", "-m", *TINY, "trainer.max_epochs=4", "norm=bn,ucb", f"store={tmp_path}"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "cbnorm", *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("  done  ") == 2
+    assert {json.loads(p.read_text())["config"]["norm"]["name"] for p in tmp_path.glob("*/record.json")} == {
+        "bn",
+        "ucb",
+    }
+    assert not (tmp_path / "outputs").exists()
+    assert not (tmp_path / "multirun").exists()
