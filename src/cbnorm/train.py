@@ -61,6 +61,8 @@ def job(config: DictConfig) -> float | None:
     except CbnormError as error:
         if hydra_config.mode != RunMode.MULTIRUN:
             raise SystemExit(_tell(error)) from error
+        if not hydra_config.launcher._target_.endswith("BasicLauncher"):
+            raise  # the launcher's own process reports it
         # The other jobs of a sweep go on; the exit status tells of this one.
         _failures.append(f"{label}: {error}")
         _tell(error)

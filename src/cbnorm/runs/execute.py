@@ -25,7 +25,7 @@ from cbnorm.runs.files import write_bytes, write_json
 from cbnorm.runs.identity import identity, run_id
 from cbnorm.runs.interruption import stop_signals
 from cbnorm.runs.journal import Journal
-from cbnorm.runs.loggers import create_loggers, write_metrics_table
+from cbnorm.runs.loggers import create_loggers, finish_loggers, write_metrics_table
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.resume import Checkpointer, TrainingBatches
 from cbnorm.runs.store import LAYOUT, Store
@@ -132,6 +132,7 @@ def _fit(
     left = config.trainer.max_epochs - journal.epoch
     if left <= 0:
         return
+    loggers = create_loggers(config, journal.folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # Lightning advises DataLoader workers; these batches are made on the device.
@@ -141,14 +142,17 @@ def _fit(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=[device.index or 0] if device.type == "cuda" else 1,
             callbacks=[journal, checkpointer],
-            logger=create_loggers(config, journal.folder),
+            logger=loggers,
             # One process: a scheduler around it must not make Lightning requeue or spawn by itself.
             plugins=[LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
+        try:
+            trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
+        finally:
+            finish_loggers(loggers)
 
 
 def _device(config: RunConfig) -> torch.device:

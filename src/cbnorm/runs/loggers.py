@@ -13,14 +13,18 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from cbnorm.config.canonical import canonical
 from cbnorm.config.schema import RunConfig
+from cbnorm.errors import CbnormError
 from cbnorm.runs.files import write_bytes
+
+_WANDB_MODES = ("online", "offline", "disabled")
 
 
 def create_loggers(config: RunConfig, folder: Path) -> list[Logger]:
     """Lightning loggers for a run; none for ``logger=csv``, which is written from the history."""
     if config.logger.name != "wandb":
         return []
-    mode = wandb_mode()
+    # Read by wandb in every process that it starts.
+    os.environ["WANDB_MODE"] = wandb_mode()
     os.environ.setdefault("WANDB_SILENT", "true")
     return [
         WandbLogger(
@@ -31,15 +35,30 @@ def create_loggers(config: RunConfig, folder: Path) -> list[Logger]:
             tags=[config.norm.name, config.dataset.name, config.protocol],
             config=canonical(config),
             save_dir=folder,
-            mode=mode,
+            resume="allow",
         )
     ]
 
 
-def wandb_mode() -> Any:
-    """``WANDB_MODE`` when set; else online when there is a key, offline otherwise: never a prompt."""
+def finish_loggers(loggers: list[Logger]) -> None:
+    """Close what was opened for a run, so that the next run of this process gets its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+def wandb_mode() -> str:
+    """``WANDB_MODE`` when set; else online when there is a key, offline otherwise: never a prompt.
+
+    Raises:
+        CbnormError: ``WANDB_MODE`` is none of the modes.
+    """
     chosen = os.environ.get("WANDB_MODE")
     if chosen:
+        if chosen not in _WANDB_MODES:
+            raise CbnormError(
+                f"WANDB_MODE={chosen} is unknown: choose {', '.join(_WANDB_MODES)}, or unset it"
+            )
         return chosen
     return "online" if os.environ.get("WANDB_API_KEY") or _in_netrc("api.wandb.ai") else "offline"
 

@@ -3,10 +3,10 @@
 from torch import nn, optim
 
 from cbnorm.config.schema import OptimizerConfig
-from cbnorm.norms.base import FeatureNorm
+from cbnorm.norms.base import ClusterNorm, FeatureNorm
 
 #: Layers whose parameters make up the second group.
-NORM_LAYERS = (FeatureNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+NORM_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimizer:

@@ -1,0 +1,77 @@
+"""The classification task and its readings."""
+
+import pytest
+import torch
+from sklearn.metrics import precision_recall_fscore_support
+from torch import nn
+from torch.nn import functional as F
+
+from cbnorm.config.compose import compose_run
+from cbnorm.tasks.classification import Classification
+from cbnorm.tasks.predictions import Predictions, predict
+
+
+class Linear(nn.Module):
+    """A classifier of three features that ignores clusters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.dropout = nn.Dropout(0.9)
+
+    def forward(self, images: torch.Tensor, clusters: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layer(self.dropout(images))
+
+
+@pytest.fixture
+def task() -> Classification:
+    torch.manual_seed(0)
+    return Classification(Linear(), compose_run([]).optimizer)
+
+
+def batches(n: int, size: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(n, 3, generator=generator)
+    labels = torch.randint(4, (n,), generator=generator)
+    return list(zip(images.split(size), labels.split(size), torch.full((n,), -1).split(size), strict=True))
+
+
+def test_training_loss_is_the_mean_over_images_whatever_the_batches(task: Classification) -> None:
+    task.eval()
+    losses = [task.training_step(batch, i).item() for i, batch in enumerate(batches(10, 4))]
+    sums = sum(loss * count for loss, count in zip(losses, (4, 4, 2), strict=True))
+    assert task.finish_epoch()["train_loss"] == pytest.approx(sums / 10, rel=1e-6)
+    assert task.totals.tolist() == [0, 0, 0]
+
+
+def test_predictions_do_not_depend_on_the_batches_and_use_evaluation_mode(task: Classification) -> None:
+    task.train()
+    whole, parts = predict(task, batches(23, 23)), predict(task, batches(23, 5))
+    assert torch.equal(whole.predicted, parts.predicted)
+    torch.testing.assert_close(whole.losses, parts.losses)
+    assert task.training
+
+
+def test_losses_are_cross_entropies(task: Classification) -> None:
+    (images, labels, _), *_ = batches(9, 9)
+    expected = F.cross_entropy(task.model.eval()(images), labels).item()
+    assert predict(task, batches(9, 9)).loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_bf16_changes_the_forward_pass_but_not_the_type_of_logits() -> None:
+    torch.manual_seed(0)
+    full = Classification(Linear().eval(), compose_run([]).optimizer)
+    half = Classification(full.model, full.optimizer, bf16=True)
+    images = torch.randn(5, 3)
+    assert half(images).dtype == torch.float32
+    assert not torch.equal(half(images), full(images))
+    torch.testing.assert_close(half(images), full(images), rtol=0.05, atol=0.05)
+
+
+def test_macro_metrics_agree_with_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels, predicted = torch.randint(6, (2, 200), generator=generator)
+    predicted[predicted == 5] = 0  # one class is never predicted
+    reading = Predictions(labels, predicted, torch.zeros(200)).macro(6)
+    expected = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)[:3]
+    assert list(reading.values()) == pytest.approx([100 * value for value in expected])

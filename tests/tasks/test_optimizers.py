@@ -1,0 +1,44 @@
+"""Two readings of weight decay, and which parameters it touches."""
+
+import pytest
+import torch
+from torch import nn
+
+from cbnorm.config.compose import compose_run
+from cbnorm.norms import create_norm
+from cbnorm.tasks.optimizers import create_optimizer
+
+
+def shrinkage(words: list[str], norm: str = "bn", **options: int) -> tuple[float, float]:
+    """By which share one step without gradients shrinks a convolution's weights, and a norm layer's."""
+    layer = create_norm(norm, 4, **options)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), layer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+            parameter.grad = torch.zeros_like(parameter)
+    create_optimizer(model, compose_run(words).optimizer).step()
+    conv, norms = model[0].weight.detach(), next(layer.parameters()).detach()
+    return 1 - conv.mean().item(), 1 - norms.mean().item()
+
+
+def test_torch_multiplies_decay_by_the_rate() -> None:
+    assert shrinkage(["optimizer.lr=0.01", "optimizer.weight_decay=0.1"])[0] == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("lr", [0.001, 0.005])
+def test_absolute_decay_does_not_depend_on_the_rate(lr: float) -> None:
+    words = [f"optimizer.lr={lr}", "optimizer.weight_decay=0.001", "optimizer.decay=absolute"]
+    assert shrinkage(words)[0] == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("norm", "options"),
+    {"bn": {}, "mn": {"num_components": 3}, "scb": {"num_clusters": 3}, "ucb": {"num_components": 3}}.items(),
+)
+def test_norm_layers_decay_only_when_told(norm: str, options: dict[str, int]) -> None:
+    words = ["optimizer.lr=0.01", "optimizer.weight_decay=0.1"]
+    assert shrinkage(words, norm, **options)[1] == 0
+    assert shrinkage([*words, "optimizer.decay_norms=true"], norm, **options)[1] == pytest.approx(
+        1e-3, rel=1e-2
+    )
