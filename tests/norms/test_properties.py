@@ -231,6 +231,17 @@ def test_running_statistics_carry_no_gradient(case, draw, mixed_ids):
     assert not any(buffer.requires_grad for buffer in layer.buffers())
 
 
+def test_two_forwards_may_share_one_backward(case, draw, mixed_ids):
+    """As with two views of an image: statistics learned from the second must not spoil the first."""
+    layer = settled(case.make(), draw(6, 4, 5), mixed_ids)
+    first, second = draw(6, 4, 5, seed=1).requires_grad_(), draw(6, 4, 5, seed=2)
+    twin = copy.deepcopy(layer)
+    (alone,) = torch.autograd.grad(apply_norm(twin, first, mixed_ids).square().sum(), first)
+    outputs = [apply_norm(layer, x, mixed_ids).square().sum() for x in (first, second)]
+    (together,) = torch.autograd.grad(sum(outputs), first)
+    assert torch.equal(alone, together)
+
+
 # ---- calculus
 
 

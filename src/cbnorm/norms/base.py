@@ -136,6 +136,11 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def snapshot(buffer: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy of ``buffer``: later batches change it in place while autograd may still hold this one's."""
+    return buffer.to(dtype, copy=True)
+
+
 @torch.no_grad()
 def average_(running: Tensor, value: Tensor, momentum: float, alive: Tensor | None = None) -> None:
     """In place: ``running = (1 - momentum)·running + momentum·value``, where ``alive``."""

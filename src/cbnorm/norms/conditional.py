@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cbnorm.norms.base import SMALLEST_COUNT, ClusterNorm, average_, check_choice, check_momentum
+from cbnorm.norms.base import SMALLEST_COUNT, ClusterNorm, average_, check_choice, check_momentum, snapshot
 from cbnorm.norms.standardize import apply_affine, pooled_moments, sample_moments
 from cbnorm.norms.supervised import (
     Clusters,
@@ -69,7 +69,7 @@ class ConditionalBatchNorm(ClusterNorm):
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training or not x.numel():
-            return self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+            return snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         _, mean, variance = pooled_moments(sample_moments(x), x.new_ones(len(x), 1))
         average_(self.running_mean, mean[0], self.momentum)
         average_(self.running_var, variance[0], self.momentum)
@@ -145,7 +145,7 @@ class ClusterBatchNorm(ClusterNorm):
         return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
 
     def _moments(self, x: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-        stored = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+        stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         if not self.training or clusters is None:
             return stored
         member = (clusters.unsqueeze(1) == torch.arange(self.num_clusters, device=x.device)).to(x.dtype)

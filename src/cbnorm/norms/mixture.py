@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cbnorm.norms import native
+from cbnorm.norms.fused import ScalarMixture, VectorMixture
 from cbnorm.norms.standardize import middle
 
 #: Below this mass (in positions) a component has no moments of its own and keeps the stored ones.
@@ -141,6 +143,7 @@ def normalize_batch(
     eps: float,
     *,
     joint: bool,
+    constant: bool = False,
 ) -> tuple[Tensor, Moments]:
     """Normalize by the components' moments in this batch (eq. 6 to 9).
 
@@ -151,19 +154,86 @@ def normalize_batch(
         stored_variance: (K, C), likewise.
         eps: Added to the variance under the root.
         joint: See :func:`log_posterior`.
+        constant: Let no gradient flow through the responsibilities to ``x``.
 
     Returns:
-        Output (N, C, L) and the batch moments.
+        Output (N, C, L) and the batch moments; only the output is sure to be differentiable.
     """
-    log_tau = log_posterior(x, components, joint=joint)
-    moments = component_moments(x, log_tau.exp(), stored_mean, stored_variance)
-    y = mixture_normalize(x, log_tau, components.log_prior, moments.mean, moments.variance, eps)
-    return y, moments
+    plain = _BatchForm(eps, joint=joint, constant=constant)
+    if native.wanted(x):
+        outputs = _fused(plain, x, components, stored_mean, stored_variance, batch=True)
+        y, mass, mean, variance = outputs
+        units = x.numel() // (x.shape[1] if joint else 1)
+        return y, Moments(mass, mean, variance, mass.sum(dim=1) / units)
+    return plain.with_moments(x, *components, stored_mean, stored_variance)
 
 
 def normalize_given(
     x: Tensor, components: Components, mean: Tensor, variance: Tensor, eps: float, *, joint: bool
 ) -> Tensor:
-    """Normalize by given moments, posterior from ``components`` (eq. 15 when both are the parameters)."""
-    log_tau = log_posterior(x, components, joint=joint)
-    return mixture_normalize(x, log_tau, components.log_prior, mean, variance, eps)
+    """Normalize by given moments, posterior from ``components`` (eq. 15 when both are the parameters).
+
+    Args:
+        x: (N, C, L).
+        components: They give the posterior and the factor ``1/sqrt(lambda_k)``.
+        mean: (K, C).
+        variance: (K, C).
+        eps: Added to the variance under the root.
+        joint: See :func:`log_posterior`.
+
+    Returns:
+        (N, C, L).
+    """
+    plain = _GivenForm(eps, joint=joint)
+    if native.wanted(x):
+        return _fused(plain, x, components, mean, variance, batch=False)[0]
+    return plain(x, *components, mean, variance)
+
+
+def _fused(
+    plain: "_BatchForm | _GivenForm",
+    x: Tensor,
+    components: Components,
+    mean: Tensor,
+    variance: Tensor,
+    *,
+    batch: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    function = VectorMixture if plain.joint else ScalarMixture
+    outputs: tuple[Tensor, Tensor, Tensor, Tensor] = function.apply(
+        plain, x, *components, mean, variance, (batch, plain.eps, DEAD_MASS, plain.constant)
+    )
+    return outputs
+
+
+class _BatchForm:
+    """:func:`normalize_batch` in tensor operations, as a function of tensors alone."""
+
+    def __init__(self, eps: float, *, joint: bool, constant: bool) -> None:
+        self.eps, self.joint, self.constant = eps, joint, constant
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        return self.with_moments(*tensors)[0]
+
+    def with_moments(
+        self, x: Tensor, log_prior: Tensor, mu: Tensor, s: Tensor, mean: Tensor, variance: Tensor
+    ) -> tuple[Tensor, Moments]:
+        seen = x.detach() if self.constant else x
+        log_tau = log_posterior(seen, Components(log_prior, mu, s), joint=self.joint)
+        moments = component_moments(x, log_tau.exp(), mean, variance)
+        return mixture_normalize(x, log_tau, log_prior, moments.mean, moments.variance, self.eps), moments
+
+
+class _GivenForm:
+    """:func:`normalize_given` in tensor operations, as a function of tensors alone."""
+
+    constant = False
+
+    def __init__(self, eps: float, *, joint: bool) -> None:
+        self.eps, self.joint = eps, joint
+
+    def __call__(
+        self, x: Tensor, log_prior: Tensor, mu: Tensor, s: Tensor, mean: Tensor, variance: Tensor
+    ) -> Tensor:
+        log_tau = log_posterior(x, Components(log_prior, mu, s), joint=self.joint)
+        return mixture_normalize(x, log_tau, log_prior, mean, variance, self.eps)

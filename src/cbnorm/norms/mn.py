@@ -7,14 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cbnorm.mixtures import Mixture, em_step, kmeans_plusplus
-from cbnorm.norms.base import SMALLEST_COUNT, FeatureNorm, average_, check_count, check_momentum
-from cbnorm.norms.mixture import (
-    Components,
-    component_moments,
-    log_posterior,
-    mixture_normalize,
-    normalize_given,
-)
+from cbnorm.norms.base import SMALLEST_COUNT, FeatureNorm, average_, check_count, check_momentum, snapshot
+from cbnorm.norms.mixture import Components, normalize_batch, normalize_given
 
 #: Conjugate golden ratio: multiples of it modulo 1 cover the unit interval evenly.
 GOLDEN = 0.6180339887498949
@@ -168,28 +162,27 @@ class MixtureNorm(FeatureNorm):
         if self.fitted and x.numel():
             self._fit(x.detach())
         components = self._components(x.dtype)
-        log_tau = log_posterior(x if self.differentiate_tau else x.detach(), components, joint=True)
-        moments = component_moments(
-            x, log_tau.exp(), self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
-        )
+        stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
+        constant = not self.differentiate_tau
+        y, moments = normalize_batch(x, components, *stored, self.eps, joint=True, constant=constant)
         alive = moments.mass >= SMALLEST_COUNT
         average_(self.running_mean, moments.mean, self.momentum, alive)
         average_(self.running_var, moments.variance, self.momentum, alive)
         average_(self.running_prior, components.log_prior.exp(), self.momentum)
-        return mixture_normalize(x, log_tau, components.log_prior, moments.mean, moments.variance, self.eps)
+        return y
 
     def _normalize_running(self, x: Tensor) -> Tensor:
-        mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+        mean, variance = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         components = self._components(x.dtype)
         if self.fitted:
             smallest = torch.finfo(x.dtype).tiny
-            log_prior = self.running_prior.to(x.dtype).clamp_min(smallest).log()
+            log_prior = snapshot(self.running_prior, x.dtype).clamp_min(smallest).log()
             components = Components(log_prior, mean, variance + self.eps)
         return normalize_given(x, components, mean, variance, self.eps, joint=True)
 
     def _components(self, dtype: torch.dtype) -> Components:
-        weights = self.mixture_weights.to(dtype).clamp_min(torch.finfo(dtype).tiny)
-        return Components(weights.log(), self.mixture_means.to(dtype), self.mixture_variances.to(dtype))
+        weights, means, variances = self._mixture(dtype)
+        return Components(weights.clamp_min(torch.finfo(dtype).tiny).log(), means, variances)
 
     @torch.no_grad()
     def _fit(self, x: Tensor) -> None:
@@ -202,9 +195,8 @@ class MixtureNorm(FeatureNorm):
         self.num_batches_tracked += 1
 
     def _mixture(self, dtype: torch.dtype) -> Mixture:
-        return Mixture(
-            self.mixture_weights.to(dtype), self.mixture_means.to(dtype), self.mixture_variances.to(dtype)
-        )
+        state = (self.mixture_weights, self.mixture_means, self.mixture_variances)
+        return Mixture(*(snapshot(buffer, dtype) for buffer in state))
 
     def _run_em(self, data: Tensor, mixture: Mixture, steps: int) -> None:
         for _ in range(steps):

@@ -10,6 +10,7 @@ from cbnorm.norms.base import (
     check_count,
     check_momentum,
     local_generator,
+    snapshot,
 )
 from cbnorm.norms.standardize import apply_affine, blend, pooled_moments, sample_moments
 
@@ -91,7 +92,7 @@ class ModeNorm(FeatureNorm):
             average_(self.running_mean, mean, self.momentum, alive)
             average_(self.running_var, variance, self.momentum, alive)
         else:
-            mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+            mean, variance = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         centre, slope = blend(gates, mean, (variance + self.eps).rsqrt())
         if self.weight is None or self.bias is None:
             return apply_affine(x, centre, slope)

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cbnorm.norms import native
+from cbnorm.norms.fused import Affine, SampleMomentsFunction
+
 
 class SampleMoments(NamedTuple):
     """Moments of every channel of every sample over its positions.
@@ -22,8 +25,16 @@ class SampleMoments(NamedTuple):
 
 def sample_moments(x: Tensor) -> SampleMoments:
     """Mean and centred sum of squares of each channel of each sample; ``x`` is (N, C, L)."""
+    if native.wanted(x):
+        mean, square = SampleMomentsFunction.apply(_plain_moments, x)
+    else:
+        mean, square = _plain_moments(x)
+    return SampleMoments(mean, square, x.shape[2])
+
+
+def _plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = x.mean(dim=2)
-    return SampleMoments(mean, (x - mean.unsqueeze(2)).square().sum(dim=2), x.shape[2])
+    return mean, (x - mean.unsqueeze(2)).square().sum(dim=2)
 
 
 def pooled_moments(moments: SampleMoments, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,5 +99,12 @@ def apply_affine(x: Tensor, centre: Tensor, slope: Tensor, shift: Tensor | None 
     Returns:
         (N, C, L).
     """
+    if native.wanted(x):
+        y: Tensor = Affine.apply(_plain_affine, x, centre, slope, shift)
+        return y
+    return _plain_affine(x, centre, slope, shift)
+
+
+def _plain_affine(x: Tensor, centre: Tensor, slope: Tensor, shift: Tensor | None) -> Tensor:
     y = (x - centre.unsqueeze(2)) * slope.unsqueeze(2)
     return y if shift is None else y + shift.unsqueeze(2)

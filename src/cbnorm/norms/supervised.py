@@ -36,7 +36,9 @@ def normalize_known(x: Tensor, ids: Tensor, clusters: Clusters) -> Tensor:
         (N, C, L).
     """
     ids = ids.long()
-    return apply_affine(x, clusters.mean[ids], clusters.deviation.reciprocal()[ids])
+    # index_select, because the gradient of plain indexing is a slow scatter.
+    slope = clusters.deviation.reciprocal()
+    return apply_affine(x, clusters.mean.index_select(0, ids), slope.index_select(0, ids))
 
 
 def normalize_unknown(x: Tensor, clusters: Clusters, *, scale: Scale, unknown: Unknown) -> Tensor:

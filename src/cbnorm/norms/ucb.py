@@ -14,12 +14,11 @@ from cbnorm.norms.base import (
     check_count,
     check_momentum,
     local_generator,
+    snapshot,
 )
 from cbnorm.norms.mixture import (
     Components,
     Moments,
-    component_moments,
-    log_posterior,
     normalize_batch,
     normalize_given,
 )
@@ -150,9 +149,9 @@ class UCBNorm(FeatureNorm):
             return self.prior_logits.to(dtype).log_softmax(dim=0), self.mean.to(dtype), variance
         smallest = torch.finfo(dtype).tiny
         return (
-            self.running_prior.to(dtype).clamp_min(smallest).log(),
-            self.running_mean.to(dtype),
-            self.running_var.to(dtype),
+            snapshot(self.running_prior, dtype).clamp_min(smallest).log(),
+            snapshot(self.running_mean, dtype),
+            snapshot(self.running_var, dtype),
         )
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -162,24 +161,22 @@ class UCBNorm(FeatureNorm):
         joint = self.posterior == "joint"
         source = self.train_stats if self.training else self.eval_stats
         if source == "batch":
-            stored = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
-            y, moments = normalize_batch(x, components, *stored, self.eps, joint=joint)
+            y, moments = normalize_batch(x, components, *self._stored(x), self.eps, joint=joint)
             if self.training:
                 self._track(moments)
         else:
             if source == "running":
-                mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+                mean, variance = self._stored(x)
             y = normalize_given(x, components, mean, variance, self.eps, joint=joint)
             if self.training and (self.update == "moving_average" or self.eval_stats == "running"):
-                self._track(self._batch_moments(x, components, joint=joint))
+                with torch.no_grad():
+                    self._track(normalize_batch(x, components, *self._stored(x), self.eps, joint=joint)[1])
         if self.weight is None or self.bias is None:
             return y
         return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
 
-    @torch.no_grad()
-    def _batch_moments(self, x: Tensor, components: Components, *, joint: bool) -> Moments:
-        tau = log_posterior(x, components, joint=joint).exp()
-        return component_moments(x, tau, self.running_mean.to(x.dtype), self.running_var.to(x.dtype))
+    def _stored(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
 
     @torch.no_grad()
     def _track(self, moments: Moments) -> None:

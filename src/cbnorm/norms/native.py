@@ -1,0 +1,125 @@
+"""Optional CPU kernels: built from kernels.cpp when first wanted, never needed to be right.
+
+``CBNORM_NATIVE=0`` in the environment switches them off; without a C++ compiler they are off by themselves.
+The built library is kept in ``$CBNORM_CACHE_DIR`` or ``~/.cache/cbnorm``.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+FLAGS = [
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+    "-std=c++17",
+]
+if platform.machine().lower() in ("x86_64", "amd64"):
+    FLAGS.append("-mprefer-vector-width=512")
+#: Smaller tensors are normalized by plain tensor code: nobody waits for a compiler because of a toy.
+SMALLEST = 1 << 15
+BUILD_SECONDS = 120
+
+log = logging.getLogger(__name__)
+
+
+def wanted(x: Tensor) -> bool:
+    """Whether ``x`` (N, C, L) can and should be normalized by the kernels.
+
+    Only plain float32 tensors on the CPU in eager mode: compilers, ``torch.func`` and forward-mode
+    differentiation see the plain definitions.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and x.numel() >= SMALLEST
+        and type(x) is Tensor
+        and not torch._C._are_functorch_transforms_active()  # noqa: SLF001  (there is no public name)
+        and forward_ad._current_level < 0  # noqa: SLF001
+        and library() is not None
+    )
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, built if need be; None when switched off or when they cannot be built."""
+    if os.environ.get("CBNORM_NATIVE", "1") == "0":
+        return None
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        log.info("normalization kernels could not be built, plain tensor code is used instead: %s", error)
+        return None
+
+
+def _built(compiler: str) -> Path:
+    source = Path(__file__).with_name("kernels.cpp")
+    # -march=native: a library built for another processor must not be picked up from a shared home.
+    identity = (source.read_bytes(), compiler.encode(), " ".join(FLAGS).encode(), _processor().encode())
+    digest = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
+    folder = Path(os.environ.get("CBNORM_CACHE_DIR") or Path.home() / ".cache" / "cbnorm") / "kernels"
+    target = folder / f"norms-{digest}.so"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / target.name
+            command = [compiler, *FLAGS, str(source), "-o", str(built)]
+            subprocess.run(command, check=True, capture_output=True, timeout=BUILD_SECONDS)
+            built.replace(target)  # atomic: processes that start together do not see half a library
+    return target
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+
+
+def call(name: str, *arguments: Tensor | float | None) -> None:
+    """Call a kernel; tensors become addresses, None a null pointer, and the number of threads comes last."""
+    loaded = library()
+    if loaded is None:
+        raise RuntimeError("the kernels are not available; ask wanted() first")
+    getattr(loaded, name)(*map(_c_value, arguments), ctypes.c_int(torch.get_num_threads()))
+
+
+def _c_value(value: Tensor | float | None) -> object:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if value is None:
+        return ctypes.c_void_p(None)
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int64(value)
+
+
+def layout(x: Tensor) -> tuple[Tensor, bool]:
+    """``x`` (N, C, L) in one of the two orders in memory that kernels know; True when channels are last."""
+    if x.transpose(1, 2).is_contiguous():
+        return x, True
+    return x.contiguous(), False
+
+
+def matching(x: Tensor, *, last: bool) -> Tensor:
+    """``x`` (N, C, L) in float32 in the given order in memory."""
+    x = x.to(torch.float32)
+    return x.transpose(1, 2).contiguous().transpose(1, 2) if last else x.contiguous()

@@ -1,0 +1,144 @@
+"""The optional kernels compute what the plain definitions compute, and their absence changes nothing."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cbnorm.norms import MixtureNorm, UCBNorm, apply_norm, native
+
+needs_compiler = pytest.mark.skipif(native.library() is None, reason="the kernels cannot be built here")
+SHAPES = [(5, 4), (6, 20, 3, 3), (3, 5, 130), (1, 17, 8, 8)]
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels for every size, or never."""
+
+    def _kernels(*, on):
+        monkeypatch.setattr(native, "SMALLEST", 0 if on else sys.maxsize)
+
+    return _kernels
+
+
+def layer_of(case, channels):
+    """The case's layer for this many channels, without the data-dependent seeding of MN."""
+    if case.name != "mn":
+        return case.make(channels)
+    generator = torch.Generator().manual_seed(0)
+    mixture = (
+        torch.tensor([0.5, 0.3, 0.2]),
+        torch.randn(3, channels, generator=generator),
+        0.5 + torch.rand(3, channels, generator=generator),
+    )
+    return MixtureNorm(channels, mixture=mixture, **case.options)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_kernels_agree_with_the_definitions(own, draw, run, kernels, shape, training, last):
+    x, ids = draw(*shape), torch.arange(shape[0]) % 4 - 1
+    if last:
+        if len(shape) != 4:
+            x = x.transpose(-1, 1).contiguous().transpose(-1, 1)
+        else:
+            x = x.to(memory_format=torch.channels_last)
+    layers = [layer_of(own, shape[1]).train(training) for _ in range(2)]
+    kernels(on=False)
+    exact = layers[0].double()
+    expected = run(exact, x.double(), ids)
+    kernels(on=True)
+    got = run(layers[1], x, ids)
+    for name, value in expected.items():
+        error = (got[name].double() - value).abs().max() / value.abs().max().clamp_min(0.1)
+        assert error < 2e-5, f"{name}: {error:.1e} of the maximum"
+    for name, buffer in exact.named_buffers():
+        torch.testing.assert_close(layers[1].get_buffer(name).to(buffer), buffer, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_kernels_hide_no_value_that_is_not_finite(own, draw, kernels, mixed_ids, value):
+    kernels(on=True)
+    x = draw(6, 4, 20)
+    layer = own.make()
+    apply_norm(layer, x, mixed_ids)
+    x[0, 2, 3] = value
+    for training in (True, False):
+        assert not torch.isfinite(apply_norm(copy.deepcopy(layer).train(training), x, mixed_ids)[0, 2, 3])
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_kernels_stay_finite_far_away(own, draw, run, kernels, mixed_ids, scale):
+    kernels(on=True)
+    result = run(own.make(), draw(6, 4, 20, scale=scale), mixed_ids)
+    assert all(torch.isfinite(tensor).all() for tensor in result.values())
+
+
+@needs_compiler
+def test_second_derivatives_come_from_the_definitions(own, draw, kernels, mixed_ids):
+    results = []
+    for on in (False, True):
+        kernels(on=on)
+        layer = layer_of(own, 4)
+        x = draw(6, 4, 9).requires_grad_()
+        (first,) = torch.autograd.grad(apply_norm(layer, x, mixed_ids).pow(3).sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(first.square().sum(), (x, *layer.parameters()), allow_unused=True))
+    for got, expected in zip(results[1], results[0], strict=True):
+        if expected is not None and expected.abs().max() > 0:
+            assert (got - expected).abs().max() / expected.abs().max() < 1e-3
+
+
+@needs_compiler
+def test_two_forwards_may_share_one_backward(own, draw, kernels, mixed_ids):
+    kernels(on=True)
+    layer, x = own.make(), draw(6, 4, 9).requires_grad_()
+    sum(apply_norm(layer, x, mixed_ids).square().sum() for _ in range(2)).backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("posterior", ["per_channel", "joint"])
+def test_the_number_of_threads_changes_rounding_only(draw, run, kernels, posterior):
+    kernels(on=True)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            layer = UCBNorm(20, 3, posterior=posterior)
+            results.append([run(layer, draw(9, 20, 70)) for _ in range(2)])
+    finally:
+        torch.set_num_threads(before)
+    for name, value in results[0][0].items():
+        torch.testing.assert_close(results[1][0][name], value, rtol=1e-4, atol=1e-4)
+        assert torch.equal(results[1][1][name], results[1][0][name]), "twice the same must be the same"
+
+
+@needs_compiler
+def test_gradients_that_are_views_are_understood(draw, kernels):
+    """The gradient of a sum is one number seen everywhere."""
+    kernels(on=True)
+    for posterior in ("per_channel", "joint"):
+        layer, x = UCBNorm(4, 2, posterior=posterior), draw(6, 4, 20).requires_grad_()
+        layer(x).sum().backward()
+        (2 * layer(x)).mean().backward()
+        assert torch.isfinite(x.grad).all()
+
+
+def test_everything_works_without_kernels():
+    code = (
+        "import torch\n"
+        "from cbnorm.norms import UCBNorm, native\n"
+        "x = torch.randn(64, 16, 8, 8, requires_grad=True)\n"
+        "assert native.library() is None\n"
+        "UCBNorm(16, 3)(x).sum().backward()\n"
+        "assert torch.isfinite(x.grad).all()\n"
+    )
+    for switch in ({"CBNORM_NATIVE": "0"}, {"CXX": "/nowhere/c++"}):
+        subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | switch)
