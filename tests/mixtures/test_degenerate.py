@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cbnorm.mixtures import fit_mixture, kmeans
+from cbnorm.mixtures import Mixture, fit_mixture, kmeans
 
 COVARIANCES = ("diagonal", "spherical", "tied", "full")
 
@@ -79,6 +79,7 @@ def test_impossible_data_are_refused(fit, data, k, message):
     [
         ({"init": "random"}, "init must be"),
         ({"init": torch.zeros(2, 3)}, "init must have shape"),
+        ({"init": torch.full((2, 2), torch.nan)}, "init holds NaN"),
         ({"restarts": 0}, "restarts"),
         ({"max_iter": 0}, "max_iter"),
         ({"tol": -1.0}, "tol"),
@@ -88,6 +89,17 @@ def test_impossible_data_are_refused(fit, data, k, message):
 def test_impossible_options_are_refused(fit, options, message):
     with pytest.raises(ValueError, match=message):
         fit(torch.randn(9, 2, generator=seeded()), 2, **options)
+
+
+def test_an_improper_mixture_is_no_start():
+    mixture = Mixture(torch.tensor([1.0, 0.0]), torch.zeros(2, 2), torch.ones(2, 2))
+    with pytest.raises(ValueError, match="proper mixture"):
+        fit_mixture(torch.randn(9, 2, generator=seeded()), 2, init=mixture)
+
+
+def test_arrays_are_refused_by_type():
+    with pytest.raises(TypeError, match="must be a torch tensor, not list"):
+        kmeans([[0.0], [1.0]], 1)
 
 
 def test_impossible_covariances_are_refused():

@@ -123,6 +123,30 @@ def test_step_takes_half_precision_under_autocast():
         assert torch.equal(got, want)
 
 
+def test_step_keeps_the_mixture_s_type_and_computes_in_the_data_s():
+    mixture = make_mixture(dtype=torch.float64)
+    data = sample(mixture, 256)
+    updated, _ = em_step(data.float(), mixture)
+    assert {tensor.dtype for tensor in updated} == {torch.float64}
+    assert log_responsibilities(data.float(), mixture).dtype == torch.float32
+
+
+def test_posterior_does_not_depend_on_the_batch():
+    mixture = make_mixture(dtype=torch.float64)
+    data = sample(mixture, 50)
+    alone = torch.cat([log_responsibilities(row[None], mixture) for row in data])
+    torch.testing.assert_close(log_responsibilities(data, mixture), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_step_is_one_graph():
+    torch.compiler.reset()
+    mixture = make_mixture()
+    data = sample(mixture, 64)
+    compiled = torch.compile(em_step, fullgraph=True, backend="eager")
+    for got, want in zip(compiled(data, mixture)[0], em_step(data, mixture)[0], strict=True):
+        assert torch.equal(got, want)
+
+
 def test_centers_become_the_moments_of_their_cells():
     data = torch.tensor([[0.0], [2.0], [10.0], [14.0]])
     mixture = mixture_from_centers(data, torch.tensor([[1.0], [12.0], [500.0]]))

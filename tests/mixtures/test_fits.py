@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cbnorm.mixtures import Mixture, fit_mixture, kmeans
+from cbnorm.mixtures import Mixture, em_step, fit_mixture, kmeans, log_responsibilities
 from cbnorm.mixtures.chunks import CHUNK_BYTES, RowStream
 
 COVARIANCES = ("diagonal", "spherical", "tied", "full")
@@ -173,7 +173,20 @@ def test_same_generator_same_fit_bit_for_bit():
 
 
 def test_chunks_fit_the_cache():
-    assert CHUNK_BYTES == 8 * 2**20
     assert RowStream(torch.zeros(2, 4)).rows_per_chunk == 2
-    wide = torch.zeros(1, dtype=torch.uint8).expand(10000, 4096)
-    assert RowStream(wide).rows_per_chunk == 512
+    wide = RowStream(torch.zeros(1, dtype=torch.uint8).expand(10000, 4096))
+    assert all(chunk.nbytes <= CHUNK_BYTES for _, chunk in wide)
+    assert RowStream(torch.zeros(3, CHUNK_BYTES)).rows_per_chunk == 1
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "spherical"])
+def test_a_fit_serves_as_a_mixture(covariance):
+    data = make_groups()[0].double()
+    fit = fit_mixture(data, 3, covariance=covariance, generator=seeded())
+    torch.testing.assert_close(log_responsibilities(data, fit.mixture), fit.log_responsibilities(data))
+    assert em_step(data, fit.mixture)[1].item() == pytest.approx(fit.mean_log_likelihood)
+
+
+def test_a_fit_with_matrices_is_no_diagonal_mixture():
+    with pytest.raises(ValueError, match="no diagonal form"):
+        _ = fit_mixture(make_groups()[0], 3, covariance="full").mixture

@@ -8,7 +8,7 @@ from torch import Tensor
 from cbnorm.mixtures.numerics import accumulator_dtype, check_matrix, compute_dtype
 
 # Chunks and their squares should stay in a core's cache between the products that read them.
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 
 
 class RowStream:

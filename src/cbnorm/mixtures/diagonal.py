@@ -42,8 +42,7 @@ def log_responsibilities(data: Tensor, mixture: Mixture) -> Tensor:
         tensor([[0.5000, 0.5000],
                 [0.0000, 1.0000]])
     """
-    shift = _origin(mixture)
-    shifted = data.to(compute_dtype(data)) - shift
+    mixture, shift, shifted = _prepare(data, mixture)
     log_joint = _log_joint(shifted, shifted.square(), mixture, shift)
     return log_joint - log_joint.logsumexp(dim=1, keepdim=True)
 
@@ -74,13 +73,14 @@ def em_step(data: Tensor, mixture: Mixture, *, floor: float = 1e-3) -> tuple[Mix
         >>> updated.means, updated.variances
         (tensor([[1., 1.]]), tensor([[1.0000, 0.0010]]))
     """
-    shift = _origin(mixture)
-    shifted = data.to(compute_dtype(data)) - shift
+    types = [tensor.dtype for tensor in mixture]
+    mixture, shift, shifted = _prepare(data, mixture)
     squares = shifted.square()
     log_joint = _log_joint(shifted, squares, mixture, shift)
     evidence = log_joint.logsumexp(dim=1, keepdim=True)
     responsibilities = (log_joint - evidence).exp()
     updated = _maximise(shifted, squares, responsibilities, mixture, shift, floor)
+    updated = Mixture(*(tensor.to(dtype) for tensor, dtype in zip(updated, types, strict=True)))
     return updated, evidence.mean(dtype=accumulator_dtype(data.device))
 
 
@@ -111,9 +111,16 @@ def mixture_from_centers(data: Tensor, centers: Tensor, *, floor: float = 1e-3) 
     return _maximise(shifted, squares, members, start, shift, floor)
 
 
-def _origin(mixture: Mixture) -> Tensor:
-    """The mixture's mean: squares of distances from it lose the fewest digits."""
-    return (mixture.weights[:, None] * mixture.means).sum(0).detach()
+def _prepare(data: Tensor, mixture: Mixture) -> tuple[Mixture, Tensor, Tensor]:
+    """Mixture in the type to compute in, its mean, and the data relative to that mean.
+
+    Squares of distances from the mixture's mean lose the fewest digits, and, unlike those from
+    the batch's mean, do not make a point's posterior depend on the other points.
+    """
+    dtype = compute_dtype(data)
+    mixture = Mixture(*(tensor.to(dtype) for tensor in mixture))
+    shift = (mixture.weights[:, None] * mixture.means).sum(0).detach()
+    return mixture, shift, data.to(dtype) - shift
 
 
 def _log_joint(shifted: Tensor, squares: Tensor, mixture: Mixture, shift: Tensor) -> Tensor:
@@ -124,8 +131,8 @@ def _log_joint(shifted: Tensor, squares: Tensor, mixture: Mixture, shift: Tensor
     volume = (mixture.variances.log() + offsets * linear).sum(1) + shifted.shape[1] * math.log(2 * math.pi)
     constants = mixture.weights.log() - 0.5 * volume
     with full_precision(shifted.device):
-        partial = torch.addmm(constants.to(shifted.dtype), shifted, linear.T.to(shifted.dtype))
-        return torch.addmm(partial, squares, precisions.T.to(shifted.dtype), alpha=-0.5)
+        partial = torch.addmm(constants, shifted, linear.T)
+        return torch.addmm(partial, squares, precisions.T, alpha=-0.5)
 
 
 def _maximise(
@@ -141,7 +148,7 @@ def _maximise(
     alive = (counts > smallest)[:, None]
     weights = (counts / len(shifted)).clamp_min(smallest)
     return Mixture(
-        (weights / weights.sum()).to(old.weights.dtype),
-        torch.where(alive, offsets + shift, old.means).to(old.means.dtype),
-        torch.where(alive, variances.clamp_min(floor), old.variances).to(old.variances.dtype),
+        (weights / weights.sum()).to(shifted.dtype),
+        torch.where(alive, offsets + shift, old.means),
+        torch.where(alive, variances.clamp_min(floor), old.variances),
     )

@@ -60,6 +60,18 @@ class MixtureFit:
         return self.log_joint(data).max(dim=1).indices
 
     @property
+    def mixture(self) -> Mixture:
+        """The fit as a :class:`Mixture`, if it is diagonal or spherical.
+
+        Raises:
+            ValueError: If the covariances are matrices.
+        """
+        if self.covariance in {"tied", "full"}:
+            raise ValueError(f"a {self.covariance} fit has no diagonal form; fit a diagonal mixture")
+        variances = self.covariances.reshape(len(self.weights), -1).expand_as(self.means)
+        return Mixture(self.weights, self.means, variances.contiguous())
+
+    @property
     def _parameters(self) -> Parameters:
         return Parameters(self.weights, self.means, self.covariances)
 
@@ -146,6 +158,8 @@ def _given(stream: RowStream, k: int, init: Mixture | MixtureFit, covariance: st
             f" a {covariance} one with ({k}, {stream.width})"
         )
     spread = init.covariances if isinstance(init, MixtureFit) else init.variances
+    if not (init.weights > 0).all() or not init.means.isfinite().all() or not spread.isfinite().all():
+        raise ValueError("init holds weights that are not positive, NaN or infinity; give a proper mixture")
     dtype = accumulator_dtype(stream.device)
     weights = init.weights.to(stream.device, dtype)
     return Parameters(weights, init.means.to(stream.device, dtype), spread.to(stream.device, dtype))

@@ -120,6 +120,8 @@ def starting_centers(
     if isinstance(init, Tensor):
         if init.shape != (k, stream.width):
             raise ValueError(f"init must have shape ({k}, {stream.width}), not {tuple(init.shape)}")
+        if not init.isfinite().all():
+            raise ValueError("init holds NaN or infinity; give finite centres")
         centers = init.to(stream.device, accumulator_dtype(stream.device))
         return centers - stream.origin
     if init != "kmeans++":

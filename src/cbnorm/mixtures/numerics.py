@@ -22,7 +22,14 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def check_matrix(data: Tensor, name: str = "data") -> None:
-    """Raise ValueError unless ``data`` is a matrix with at least one row and one column."""
+    """Raise unless ``data`` is a matrix with at least one row and one column.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it has another shape.
+    """
+    if not isinstance(data, Tensor):
+        raise TypeError(f"{name} must be a torch tensor, not {type(data).__name__}; use torch.as_tensor")
     if data.ndim != 2 or data.numel() == 0:
         raise ValueError(
             f"{name} must be a non-empty (samples, features) matrix, not shape {tuple(data.shape)}"

@@ -19,6 +19,8 @@ def starting_parameters(
     generator: torch.Generator | None,
 ) -> Parameters:
     """The moments of the cells around some centres, which EM starts from."""
+    if isinstance(init, str) and init not in {"kmeans", "kmeans++"}:
+        raise ValueError(f"init must be 'kmeans++', 'kmeans', centres or a mixture, not {init!r}")
     if isinstance(init, str) and init == "kmeans":
         init = kmeans(stream.data, k, generator=generator, device=stream.device).centers
     centers = starting_centers(stream, k, init, generator) + stream.origin

@@ -101,7 +101,7 @@ def _gmm(points: Tensor, clusters: int, draws: torch.Generator) -> tuple[Mixture
     fit = fit_mixture(
         points, clusters, restarts=RESTARTS, max_iter=MAX_ITER, tol=1e-4, floor=FLOOR, generator=draws
     )
-    return Mixture(fit.weights, fit.means, fit.covariances), {
+    return fit.mixture, {
         "iterations": fit.iterations,
         "converged": fit.converged,
         "mean_log_likelihood": fit.mean_log_likelihood,
