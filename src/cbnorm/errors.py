@@ -10,3 +10,9 @@ class CbnormError(Exception):
     """
 
     exit_code = 2
+
+
+def unexpected(error: BaseException) -> str:
+    """The line for an error that nobody thought of."""
+    text = (str(error).splitlines() or [""])[0]
+    return f"unexpected {type(error).__name__}: {text[:300]} (--debug shows where; finished runs are safe)"

@@ -2,16 +2,20 @@
 
 import hashlib
 import io
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cbnorm.runs.files import cannot_write, write_bytes
+from cbnorm.errors import CbnormError
+from cbnorm.runs.files import write_bytes
+from cbnorm.runs.store import CHECKPOINTS
 
-_MAGIC = b"cbnorm checkpoint 1 "
-_NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
+_KIND = b"cbnorm checkpoint "
+_VERSION = 1
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
@@ -19,42 +23,69 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
-    newest, previous = (folder / name for name in _NAMES)
-    try:
-        if newest.exists():
-            newest.replace(previous)
-    except OSError as error:
-        raise cannot_write(previous, error) from error
-    write_bytes(newest, _MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    header = _KIND + f"{_VERSION} {hashlib.sha256(data).hexdigest()}\n".encode()
+    newest, previous = (folder / name for name in CHECKPOINTS)
+    write_bytes(newest, header + data, keep=previous)
 
 
 def load(folder: Path, *, run: str) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run, or None.
+    """The newest whole checkpoint of a run, or None; see :func:`states`."""
+    return next((state for _, state in states(folder, run=run)), None)
+
+
+def states(folder: Path, *, run: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The whole checkpoints of a run, the newest first.
+
+    Damaged ones, those of another run, and those that hold anything but tensors and plain data are set aside
+    with a line on stderr: they must not push out the older one when the next is saved.
 
     Args:
         folder: The run's folder.
-        run: The run's id; a checkpoint of another run is not used.
+        run: The run's id.
+
+    Raises:
+        CbnormError: If a checkpoint comes from a later version.
     """
-    for name in _NAMES:
-        state = _read(folder / name)
-        if state is not None and state.get("run") == run:
-            return state
-    return None
+    for name in CHECKPOINTS:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            set_aside(path, error.strerror or str(error))
+            continue
+        try:
+            state = _decode(content, path, run)
+        except ValueError as error:
+            set_aside(path, str(error))
+            continue
+        yield path, state
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def set_aside(path: Path, reason: str) -> None:
+    """Keep a checkpoint that can't be used out of the way, and say so."""
+    aside = path.with_name("checkpoint.damaged.pt")
+    print(f"cbnorm: {path} can't be used ({reason}): moved to {aside.name}", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        path.replace(aside)
+
+
+def _decode(content: bytes, path: Path, run: str) -> dict[str, Any]:
+    header, _, data = content.partition(b"\n")
+    version, _, checksum = header.removeprefix(_KIND).partition(b" ")
+    if not header.startswith(_KIND) or not version.isdigit():
+        raise ValueError("damaged")
+    if int(version) > _VERSION:
+        raise CbnormError(
+            f"{path} was written by a later cbnorm: update it, or remove the file to train the run anew"
+        )
+    if checksum != hashlib.sha256(data).hexdigest().encode():
+        raise ValueError("damaged")
     try:
-        header, _, data = path.read_bytes().partition(b"\n")
-    except OSError:
-        return None
-    if header != _MAGIC + hashlib.sha256(data).hexdigest().encode():
-        return None
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return state if isinstance(state, dict) else None
-
-
-def remove(folder: Path) -> None:
-    """Remove the checkpoints of a finished run, and what a killed writer left."""
-    for path in (*(folder / name for name in _NAMES), *folder.glob(".*.part")):
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # the archive's and the unpickler's errors have no common base
+        raise ValueError("it holds more than tensors and plain data, or is damaged") from error
+    if not isinstance(state, dict) or state.get("run") != run:
+        raise ValueError("it belongs to another run")
+    return state

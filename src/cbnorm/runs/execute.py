@@ -20,15 +20,18 @@ from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, provenance
 from cbnorm.runs.build import Parts, build
-from cbnorm.runs.claim import claim
+from cbnorm.runs.claim import Claim, claim
 from cbnorm.runs.files import write_bytes, write_json
 from cbnorm.runs.identity import identity, run_id
 from cbnorm.runs.interruption import stop_signals
 from cbnorm.runs.journal import Journal
 from cbnorm.runs.loggers import create_loggers, finish_loggers, write_metrics_table
 from cbnorm.runs.moments import moment_epochs
+from cbnorm.runs.records import Record
 from cbnorm.runs.resume import Checkpointer, TrainingBatches
 from cbnorm.runs.store import LAYOUT, Store
+
+Row = dict[str, Any]
 
 
 class RunFailedError(CbnormError):
@@ -42,8 +45,8 @@ def execute(
     store: Store,
     *,
     again: bool = False,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any] | None:
+    on_epoch: Callable[[Row], None] | None = None,
+) -> Record | None:
     """Train one run, or go on with it, and write its record.
 
     Args:
@@ -58,35 +61,54 @@ def execute(
     Raises:
         RunFailedError: The training failed; the record says how.
         RunInterruptedError: A signal asked to stop; the state is saved.
+        ClaimLostError: Another process took the run over while this one was asleep.
         CbnormError: Bad data or a store that can't be written; nothing is recorded then.
     """
     run = run_id(config)
     folder = store.folder(run)
-    with claim(folder) as granted:
-        if not granted:
-            return None
-        record = store.record(run)
-        if record is not None and record["status"] != "failed" and not again:
-            return record
-        if again:
-            checkpoint.remove(folder)
-        if record is not None:
-            (folder / "record.json").replace(folder / "record.replaced.json")
-        store.open_run(run, _description(config))
-        try:
-            with stop_signals():
-                record = _train(config, run, folder, on_epoch)
-        except CbnormError:
-            raise
-        except Exception as error:
-            record = _failure(config, run, error)
-            write_json(folder / "record.json", record)
-            raise RunFailedError(
-                f"run {run} failed: {record['error']['message']} (see {folder}/record.json)"
-            ) from error
-        write_json(folder / "record.json", record)
-        checkpoint.remove(folder)
+    if not again and (record := _ended(store, run)) is not None and not store.unfinished_business(run):
+        # Nothing to write, so that this works in a read-only store too.
         return record
+    with claim(folder) as held:
+        if held is None:
+            return None
+        record = None if again else _ended(store, run)
+        if record is None:
+            record = _run(config, store, held, on_epoch, afresh=again)
+        store.clean(run)
+        return record
+
+
+def _ended(store: Store, run: str) -> Record | None:
+    record = store.record(run)
+    return None if record is None or record["status"] == "failed" else record
+
+
+def _run(
+    config: RunConfig, store: Store, held: Claim, on_epoch: Callable[[Row], None] | None, *, afresh: bool
+) -> Record:
+    """Train a claimed run and write its record."""
+    folder = held.folder
+    run = folder.name
+    store.set_aside(run)
+    if afresh:
+        store.clean(run)
+    store.open_run(run, _description(config))
+    try:
+        with stop_signals():
+            record = _train(config, held, on_epoch)
+    except CbnormError:
+        raise
+    except Exception as error:
+        held.check()
+        record = _failure(config, run, error)
+        write_json(folder / "record.json", record)
+        raise RunFailedError(
+            f"run {run} failed: {record['error']['message']} (see {folder}/record.json)"
+        ) from error
+    held.check()
+    write_json(folder / "record.json", record)
+    return record
 
 
 def _description(config: RunConfig) -> dict[str, Any]:
@@ -100,37 +122,46 @@ def _description(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _train(
-    config: RunConfig, run: str, folder: Path, on_epoch: Callable[[dict[str, Any]], None] | None
-) -> dict[str, Any]:
+def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
     began = time.monotonic()
     device = _device(config)
     torch.set_num_threads(config.trainer.threads)
-    parts = build(config, device)
-    journal = Journal(
-        folder,
-        run,
-        moment_epochs(config.trainer.moments, config.trainer.max_epochs),
-        parts.data.num_classes,
-        parts.val,
-        parts.test,
-        on_epoch,
-    )
-    checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train))
-    state = checkpoint.load(folder, run=run)
-    if state is not None:
-        checkpointer.restore(state, parts.task)
+    parts, journal, checkpointer = _begin(config, held, device, on_epoch)
     journal.rewrite()
     _fit(config, parts, journal, checkpointer, device)
-    _write_artifacts(folder, journal, parts, config)
-    return _record(config, run, journal, parts, device, time.monotonic() - began)
+    held.check()
+    journal.rewrite()
+    _write_artifacts(held.folder, journal, parts, config)
+    return _record(config, held.folder.name, journal, parts, device, time.monotonic() - began)
+
+
+def _begin(
+    config: RunConfig, held: Claim, device: torch.device, on_epoch: Callable[[Row], None] | None
+) -> tuple[Parts, Journal, Checkpointer]:
+    """The parts of a run in the state of its newest usable checkpoint, or in their initial state."""
+    folder, run = held.folder, held.folder.name
+    saved = checkpoint.states(folder, run=run)
+    while True:
+        parts = build(config, device)
+        moments = moment_epochs(config.trainer.moments, config.trainer.max_epochs)
+        journal = Journal(folder, run, moments, parts.data.num_classes, parts.val, parts.test, on_epoch)
+        checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train), held.check)
+        path, state = next(saved, (None, None))
+        if path is None or state is None:
+            return parts, journal, checkpointer
+        try:
+            checkpointer.restore(state, parts.task)
+        except ValueError as error:
+            checkpoint.set_aside(path, str(error))
+            continue
+        return parts, journal, checkpointer
 
 
 def _fit(
     config: RunConfig, parts: Parts, journal: Journal, checkpointer: Checkpointer, device: torch.device
 ) -> None:
     left = config.trainer.max_epochs - journal.epoch
-    if left <= 0:
+    if left <= 0 or journal.diverged:
         return
     loggers = create_loggers(config, journal.folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -171,7 +202,7 @@ def _device(config: RunConfig) -> torch.device:
 
 def _record(
     config: RunConfig, run: str, journal: Journal, parts: Parts, device: torch.device, seconds: float
-) -> dict[str, Any]:
+) -> Record:
     data = parts.data
     training = sum(row["seconds"]["training"] for row in journal.history)
     return {
@@ -208,7 +239,7 @@ def _sizes(parts: Parts) -> dict[str, list[int]]:
     return {name: torch.bincount(ids, minlength=count).tolist() for name, ids in parts.clusters.items()}
 
 
-def _failure(config: RunConfig, run: str, error: Exception) -> dict[str, Any]:
+def _failure(config: RunConfig, run: str, error: Exception) -> Record:
     lines = traceback.format_exception(error)
     return {
         "layout": LAYOUT,

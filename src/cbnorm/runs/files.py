@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,29 +10,53 @@ from typing import Any
 from cbnorm.errors import CbnormError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically and durably.
+def write_bytes(path: Path, data: bytes, *, keep: Path | None = None, durable: bool = True) -> None:
+    """Write a file atomically.
+
+    Args:
+        path: The file; its folder is made if missing.
+        data: Its content.
+        keep: Where to move what is there now, once the new content is safe on disk.
+        durable: Outlive a power cut too; small files that only matter to living processes need not.
 
     Raises:
         CbnormError: If the disk is full or the folder can't be written; what was there before stays.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A random name, because processes of two machines may have the same number.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if keep is not None:
+            with suppress(FileNotFoundError):
+                path.replace(keep)
         part.replace(path)
+        if durable:
+            _sync_names(path.parent)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
 
 
-def write_json(path: Path, content: Any) -> None:
+def _sync_names(folder: Path) -> None:
+    """Make a folder's list of names durable, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Write plain data as JSON, atomically."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(), durable=durable)
 
 
 def append_line(path: Path, content: Any) -> None:
@@ -49,38 +74,77 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CbnormError: If the file is missing, unreadable, or not a JSON object.
     """
+    content = read_json_if_there(path)
+    if content is None:
+        raise CbnormError(f"{path} does not exist")
+    return content
+
+
+def read_json_if_there(path: Path) -> dict[str, Any] | None:
+    """Read one JSON object; None when there is no such file.
+
+    Raises:
+        CbnormError: If the file is unreadable or not a JSON object.
+    """
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CbnormError(f"{path} does not exist") from None
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        raise CbnormError(f"cannot read {path}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
+    try:
+        return parse_object(data)
     except ValueError as error:
         raise CbnormError(f"{path} is damaged ({error}): move it away, then run again") from error
+
+
+def parse_object(data: bytes | str) -> dict[str, Any]:
+    """One JSON object with finite numbers.
+
+    Raises:
+        ValueError: It is something else; a short reason.
+
+    >>> parse_object('{"a": 1}')
+    {'a': 1}
+    """
+    try:
+        content = json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
     if not isinstance(content, dict):
-        raise CbnormError(f"{path} is damaged (not a JSON object): move it away, then run again")
+        raise ValueError("not a JSON object")  # noqa: TRY004  (bad content, not a programming error)
     return content
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the whole lines of a file of JSON objects; a last line cut off by a crash is left out."""
     try:
-        text = path.read_text(encoding="utf8")
+        data = path.read_bytes()
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise CbnormError(f"cannot read {path}: {error}") from error
-    whole = text[: text.rfind("\n") + 1].splitlines()
+    except OSError as error:
+        raise cannot_read(path, error) from error
     rows = []
-    for number, line in enumerate(whole, 1):
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise CbnormError(f"{path}, line {number} is damaged: move the file away, then run again")
-        rows.append(row)
+            rows.append(parse_object(line))
+        except ValueError as error:
+            raise CbnormError(
+                f"{path}, line {number} is damaged ({error}): move the file away, then run again"
+            ) from error
     return rows
+
+
+def cannot_read(path: Path, error: OSError) -> CbnormError:
+    """The one line for a file that may not or can't be read."""
+    reason = error.strerror or str(error)
+    return CbnormError(f"cannot read {path}: {reason}; make it a readable file or move it away")
 
 
 def cannot_write(path: Path, error: OSError) -> CbnormError:

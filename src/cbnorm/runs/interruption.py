@@ -24,11 +24,14 @@ class RunInterruptedError(CbnormError):
 def stop_signals() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGUSR1 request a stop; a second Ctrl-C ends the process at once.
 
-    Outside the main thread, where signals can't be handled, nothing changes.
+    Outside the main thread, where signals can't be handled, and inside another such block, nothing changes.
+    The outermost block forgets requests of an earlier one.
     """
-    if threading.current_thread() is not threading.main_thread():
+    outside = threading.current_thread() is not threading.main_thread()
+    if outside or signal.getsignal(signal.SIGTERM) is _request:
         yield
         return
+    _requested.clear()
     previous = {number: signal.signal(number, _request) for number in _SIGNALS}
     try:
         yield
@@ -40,11 +43,6 @@ def stop_signals() -> Iterator[None]:
 def requested() -> bool:
     """Whether a stop was requested."""
     return _requested.is_set()
-
-
-def clear() -> None:
-    """Forget a request."""
-    _requested.clear()
 
 
 def _request(number: int, _frame: FrameType | None) -> None:

@@ -68,6 +68,7 @@ class Journal(lightning.Callback):
             "readings": self.readings,
             "predictions": self.predictions,
             "best": self.best,
+            "diverged": self.diverged,
             "seconds": time.monotonic() - self._epoch_began,
         }
 
@@ -75,10 +76,11 @@ class Journal(lightning.Callback):
         """Go on from what a checkpoint kept."""
         self.history, self.readings = state_dict["history"], state_dict["readings"]
         self.predictions, self.best = state_dict["predictions"], state_dict["best"]
+        self.diverged = state_dict["diverged"]
         self._seconds_before = state_dict["seconds"]
 
     def rewrite(self) -> None:
-        """Make the history on disk what the checkpoint knows: a killed run may have written more."""
+        """Make the history on disk what is known here: a killed run may have written more, or half a line."""
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
         write_bytes(self.folder / "history.jsonl", lines.encode())
 

@@ -1,7 +1,7 @@
 """Going on exactly where a run stopped: what is saved, when, and how it is put back."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,41 @@ class Checkpointer(lightning.Callback):
         seed: The run's seed.
         journal: Saved and put back with the rest.
         batches: Number of batches per epoch.
+        may_write: Raises when the run is another process's by now.
     """
 
-    def __init__(self, folder: Path, run: str, seed: int, journal: Journal, batches: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        run: str,
+        seed: int,
+        journal: Journal,
+        batches: int,
+        may_write: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder, self.run, self.seed, self.journal, self.batches = folder, run, seed, journal, batches
+        self.may_write = may_write
         self.batch = 0
         self._optimizer: dict[str, Any] | None = None
         self._saved = time.monotonic()
 
     def restore(self, state: dict[str, Any], task: Classification) -> None:
-        """Put a saved state back: weights and history now, the optimizer when training starts."""
-        task.model.load_state_dict(state["model"])
-        task.totals.copy_(state["totals"])
-        self.journal.load_state_dict(state["journal"])
-        self.batch = state["batch"]
+        """Put a saved state back: weights and history now, the optimizer when training starts.
+
+        Raises:
+            ValueError: The state is not one of this run; the task is then of no use any more.
+        """
+        try:
+            # Tried on an optimizer that is thrown away, because the real one is made later.
+            task.configure_optimizers().load_state_dict(state["optimizer"])
+            task.model.load_state_dict(state["model"])
+            task.totals.copy_(state["totals"])
+            self.journal.load_state_dict(state["journal"])
+            self.batch = int(state["batch"])
+        except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+            raise ValueError(f"it does not fit this run: {str(error).splitlines()[0]}") from error
+        if not 0 <= self.batch < self.batches:
+            raise ValueError(f"it does not fit this run: batch {self.batch} of {self.batches}")
         self._optimizer = state["optimizer"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -109,6 +130,7 @@ class Checkpointer(lightning.Callback):
         if not stop and time.monotonic() - self._saved < INTERVAL:
             return
         assert isinstance(task, Classification)  # noqa: S101 (tells the type checker)
+        self.may_write()
         checkpoint.save(self.folder, self._state(trainer, task))
         self._saved = time.monotonic()
         if stop:

@@ -12,14 +12,17 @@ Layout 1::
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cbnorm.errors import CbnormError
-from cbnorm.runs.files import read_json, read_lines, write_json
+from cbnorm.runs.files import cannot_read, cannot_write, read_json, read_json_if_there, read_lines, write_json
+from cbnorm.runs.records import Record, problem
 
 LAYOUT = 1
-TERMINAL = frozenset({"done", "failed", "diverged"})
+#: The newest checkpoint, and the one before it.
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 
 
 class Store:
@@ -33,12 +36,22 @@ class Store:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
-        if self.root.exists() and not self.root.is_dir():
+        if not str(root).strip() or "\0" in str(root):
+            raise CbnormError("store= names no folder: choose one with store=FOLDER")
+        try:
+            self.root = Path(root).expanduser()
+            is_file = self.root.exists() and not self.root.is_dir()
+            marked = (self.root / "layout.json").exists()
+        except RuntimeError as error:
+            raise CbnormError(f"store {root}: no such user; choose a folder with store=FOLDER") from error
+        except OSError as error:
+            raise cannot_read(Path(root), error) from error
+        if is_file:
             raise CbnormError(f"store {self.root} is a file: choose a folder with store=FOLDER")
-        marker = self.root / "layout.json"
-        if marker.exists():
+        if marked:
+            marker = self.root / "layout.json"
             self._check_layout(read_json(marker).get("layout"), marker)
+        self._known: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     @staticmethod
     def _check_layout(layout: Any, path: Path) -> None:
@@ -55,36 +68,71 @@ class Store:
         """Make a run's folder and note what it is, unless that is there already."""
         if not (self.root / "layout.json").exists():
             write_json(self.root / "layout.json", {"layout": LAYOUT})
-        folder = self.folder(run)
-        if not (folder / "run.json").exists():
-            write_json(folder / "run.json", {"layout": LAYOUT, "id": run} | content)
-        return folder
+        path = self.folder(run) / "run.json"
+        try:
+            there = read_json_if_there(path)
+        except CbnormError:
+            there = None  # damaged: its content follows from the config
+        if there is None:
+            write_json(path, {"layout": LAYOUT, "id": run} | content)
+        else:
+            self._check_layout(there.get("layout", 1), path)
+        return path.parent
 
     def status(self, run: str) -> str | None:
-        """Terminal status of a run, or None when it has none yet."""
-        record = self.record(run)
-        return None if record is None else record["status"]
+        """Terminal status of a run, or None when it has none yet.
 
-    def record(self, run: str) -> dict[str, Any] | None:
+        A record that was read once is not read again while the file stays as it is.
+
+        Raises:
+            CbnormError: If the record is damaged or comes from a later version.
+        """
+        path = self.folder(run) / "record.json"
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise cannot_read(path, error) from error
+        signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if run not in self._known or self._known[run][0] != signature:
+            record = self.record(run)
+            if record is None:
+                return None
+            self._known[run] = (signature, record["status"])
+        return self._known[run][1]
+
+    def record(self, run: str) -> Record | None:
         """A run's record, or None before it ended.
 
         Raises:
             CbnormError: If the record is damaged or comes from a later version.
         """
         path = self.folder(run) / "record.json"
-        if not path.exists():
+        content = read_json_if_there(path)
+        if content is None:
             return None
-        content = read_json(path)
         self._check_layout(content.get("layout"), path)
-        if content.get("status") not in TERMINAL or "identity" not in content:
-            raise CbnormError(
-                f"{path} is damaged (no terminal status or identity): move it away, then run again"
-            )
+        if wrong := problem(content, run):
+            raise CbnormError(f"{path} is damaged ({wrong}): move it away, then run again")
         return content
 
     def history(self, run: str) -> list[dict[str, Any]]:
         """The finished epochs of a run."""
         return read_lines(self.folder(run) / "history.jsonl")
+
+    def description(self, run: str) -> dict[str, Any]:
+        """What a run is, from its start on.
+
+        Raises:
+            CbnormError: If that is damaged or comes from a later version.
+        """
+        path = self.folder(run) / "run.json"
+        content = read_json(path)
+        self._check_layout(content.get("layout"), path)
+        if wrong := problem(content | {"status": None}, run):
+            raise CbnormError(f"{path} is damaged ({wrong}): the run's own command writes it again")
+        return content
 
     def runs(self) -> list[str]:
         """Ids of all runs, started or ended, sorted."""
@@ -92,9 +140,45 @@ class Store:
             {path.parent.name for name in ("run", "record") for path in self.root.glob(f"*/{name}.json")}
         )
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """All records, in the order of their ids."""
+    def records(self) -> Iterator[Record]:
+        """All records that can be read, in the order of their ids; :meth:`survey` tells of the others."""
+        yield from self.survey()[0]
+
+    def survey(self) -> tuple[list[Record], dict[str, str]]:
+        """All records in the order of their ids, and by id what is wrong with those that can't be read."""
+        found, damaged = [], {}
         for path in sorted(self.root.glob("*/record.json")):
-            record = self.record(path.parent.name)
+            run = path.parent.name
+            try:
+                record = self.record(run)
+            except CbnormError as error:
+                damaged[run] = str(error)
+                continue
             if record is not None:
-                yield record
+                found.append(record)
+        return found, damaged
+
+    def set_aside(self, run: str) -> None:
+        """Make an ended run one that is still to be trained; its record is kept under another name."""
+        record = self.record(run)
+        if record is None:
+            return
+        # A failure must not push out a result.
+        aside = "record.failed.json" if record["status"] == "failed" else "record.replaced.json"
+        path = self.folder(run) / "record.json"
+        try:
+            path.replace(path.with_name(aside))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def unfinished_business(self, run: str) -> bool:
+        """Whether a run still has a checkpoint, which a kill right after the record leaves behind."""
+        return any((self.folder(run) / name).exists() for name in CHECKPOINTS)
+
+    def clean(self, run: str) -> None:
+        """Remove the checkpoints of an ended run, and what killed writers left."""
+        folder = self.folder(run)
+        parts = (path for path in folder.glob(".*.part") if not path.name.startswith(".claim."))
+        for path in (*(folder / name for name in CHECKPOINTS), folder / "checkpoint.damaged.pt", *parts):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

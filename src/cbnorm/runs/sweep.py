@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from cbnorm.errors import CbnormError
+from cbnorm.runs.claim import claim
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
@@ -54,12 +55,13 @@ def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, 
     Returns:
         Whether all runs ended without a failure.
     """
-    missing = [item for item in planned if again or store.status(item.id) in {None, "failed"}]
+    if again:
+        _set_aside(planned, store)
+    missing = _missing(planned, store)
     if not missing:
         return True
     jobs = min(jobs or default_jobs(missing), len(missing))
-    fresh = [item.id for item in missing] if again else []
-    workers = [_start(missing[k:] + missing[:k], store, fresh) for k in range(jobs)]
+    workers = [_start(missing[k:] + missing[:k], store) for k in range(jobs)]
     with stop_signals():
         try:
             _watch(planned, missing, store, workers)
@@ -69,18 +71,40 @@ def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, 
                 worker.join()
     if requested():
         raise RunInterruptedError("stopped; every run is saved and the same command goes on from here")
-    if any(worker.exitcode not in {0, 1} for worker in workers):
+    ended = {store.status(item.id) for item in planned}
+    if None in ended and any(worker.exitcode not in {0, 1} for worker in workers):
         raise CbnormError("a worker stopped (see above); the same command goes on from here")
-    return all(store.status(item.id) in {"done", "diverged"} for item in planned)
+    return ended <= {"done", "diverged"}
 
 
-def _start(planned: list[Planned], store: Store, again: list[str]) -> BaseProcess:
+def _set_aside(planned: Sequence[Planned], store: Store) -> None:
+    """Make ended runs ones to be trained, once for all workers; what another process trains is left to it."""
+    for item in planned:
+        if store.status(item.id) is not None:
+            with claim(store.folder(item.id)) as held:
+                if held is not None:
+                    store.set_aside(item.id)
+                    store.clean(item.id)
+
+
+def _missing(planned: Sequence[Planned], store: Store) -> list[Planned]:
+    """What is still to be trained; finished runs are tidied up where a kill left something."""
+    missing = []
+    for item in planned:
+        if store.status(item.id) in {None, "failed"}:
+            missing.append(item)
+        elif store.unfinished_business(item.id):
+            with claim(store.folder(item.id)) as held:
+                if held is not None and store.status(item.id) is not None:
+                    store.clean(item.id)
+    return missing
+
+
+def _start(planned: list[Planned], store: Store) -> BaseProcess:
     threads = str(planned[0].config.trainer.threads)
     # Read by the OpenMP runtime when the child imports torch; more threads than cores cost a factor of ten.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
-    process = multiprocessing.get_context("spawn").Process(
-        target=work, args=(planned, store, os.getpid(), again)
-    )
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(planned, store, os.getpid()))
     process.start()
     return process
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from cbnorm.errors import CbnormError
+from cbnorm.errors import CbnormError, unexpected
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
@@ -14,30 +14,34 @@ from cbnorm.runs.store import Store
 _POLL = 2.0
 
 
-def work(planned: Sequence[Planned], store: Store, parent: int, again: Sequence[str]) -> None:
+def work(planned: Sequence[Planned], store: Store, parent: int) -> None:
     """Execute every run of a plan that no other process has, until all have ended; then exit.
 
-    The exit status is 0, 1 when runs failed, 2 when no run can work (bad data, a full disk), or 75 when asked
-    to stop.
+    The exit status is 0, 1 when runs failed, 2 when no run can work (bad data, a full disk), 70 for an error
+    that nobody thought of, or 75 when asked to stop.
 
     Args:
         planned: The runs, in the order of preference.
         store: Where they live.
         parent: Process that ordered the work; when it is gone, this one stops.
-        again: Ids of runs to train anew, once.
     """
     threading.Thread(target=_stop_when_orphaned, args=(parent,), daemon=True).start()
     try:
         with stop_signals():
-            failed = _work(planned, store, set(again))
+            failed = _work(planned, store)
     except CbnormError as error:
         if not isinstance(error, RunInterruptedError):
             print(f"cbnorm: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        print(f"cbnorm: {unexpected(error)}", file=sys.stderr, flush=True)
+        if os.environ.get("CBNORM_DEBUG") == "1":
+            raise
+        sys.exit(os.EX_SOFTWARE)
     sys.exit(1 if failed else 0)
 
 
-def _work(planned: Sequence[Planned], store: Store, again: set[str]) -> bool:
+def _work(planned: Sequence[Planned], store: Store) -> bool:
     from cbnorm.runs.execute import RunFailedError, execute
 
     failed = False
@@ -48,12 +52,11 @@ def _work(planned: Sequence[Planned], store: Store, again: set[str]) -> bool:
             if requested():
                 raise RunInterruptedError("stopped between runs")
             try:
-                if execute(item.config, store, again=item.id in again) is None:
+                if execute(item.config, store) is None:
                     waiting.append(item)
             except RunFailedError as error:
                 failed = True
                 print(f"{item.row} seed {item.config.seed}: {error}", file=sys.stderr, flush=True)
-            again.discard(item.id)
         # Another process trains what is left: wait for it, or take over when it dies.
         if waiting:
             time.sleep(_POLL)

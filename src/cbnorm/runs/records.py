@@ -1,0 +1,74 @@
+"""What a record must hold so that it can be believed and read."""
+
+import math
+from typing import Any
+
+from cbnorm.runs.identity import digest
+
+Record = dict[str, Any]
+TERMINAL = frozenset({"done", "failed", "diverged"})
+
+
+def problem(content: Record, run: str) -> str | None:
+    """What is wrong with the record of a run, in a few words; None when nothing is.
+
+    The id is computed from the identity again, so that a record that was edited, or lies in another run's
+    folder, is never taken for this run's.
+
+    Args:
+        content: The record; with status None, what is known of a run before its end.
+        run: The id of the run, the name of its folder.
+    """
+    for check in (_names, _identity, _outcome):
+        if wrong := check(content, run):
+            return wrong
+    return None
+
+
+def _names(content: Record, _run: str) -> str | None:
+    if content.get("status") not in TERMINAL | {None}:
+        return "no terminal status"
+    for key in ("protocol", "budget"):
+        if not isinstance(content.get(key), str):
+            return f"no {key}"
+    if not isinstance(content.get("experiment"), str | None):
+        return "no experiment"
+    return None
+
+
+def _identity(content: Record, run: str) -> str | None:
+    identity = content.get("identity")
+    if not isinstance(identity, dict) or not isinstance(identity.get("config"), dict):
+        return "no identity"
+    dataset = _at(content, "config", "dataset", "name")
+    if not isinstance(dataset, str) or not isinstance(_at(identity, "config", "seed"), int):
+        return "no config"
+    if not content.get("id") == digest(identity) == run:
+        return "its id is not that of its content"
+    return None
+
+
+def _outcome(content: Record, _run: str) -> str | None:
+    if content["status"] == "failed":
+        return None if isinstance(_at(content, "error", "message"), str) else "no error"
+    if content["status"] is None:
+        return None
+    moments = _at(content, "metrics", "moments")
+    if not isinstance(moments, list):
+        return "no metrics"
+    for entry in moments:
+        if not isinstance(_at(entry, "percent"), int | None) or not isinstance(_at(entry, "epoch"), int):
+            return "a moment without a place"
+        if not all(_is_accuracy(_at(entry, reading, "accuracy")) for reading in ("best", "last")):
+            return "a moment without an accuracy in per cent"
+    return None
+
+
+def _is_accuracy(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 100
+
+
+def _at(content: Any, *keys: str) -> Any:
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
