@@ -40,17 +40,22 @@ inline float exp_(float x) {
 // Logits t[k][i] become responsibilities, times mask[i].
 inline void softmax_block(float *t, const float *mask, i64 K) {
   alignas(64) float top[W], sum[W];
+#pragma omp simd
   for (int i = 0; i < W; ++i) { top[i] = t[i]; sum[i] = 0.f; }
   for (i64 k = 1; k < K; ++k)
+#pragma omp simd
     for (int i = 0; i < W; ++i) top[i] = t[k * W + i] > top[i] ? t[k * W + i] : top[i];
   for (i64 k = 0; k < K; ++k)
+#pragma omp simd
     for (int i = 0; i < W; ++i) {
       const float e = exp_(t[k * W + i] - top[i]);
       t[k * W + i] = e;
       sum[i] += e;
     }
+#pragma omp simd
   for (int i = 0; i < W; ++i) sum[i] = mask[i] / sum[i];
   for (i64 k = 0; k < K; ++k)
+#pragma omp simd
     for (int i = 0; i < W; ++i) t[k * W + i] *= sum[i];
 }
 
@@ -92,15 +97,30 @@ struct Group {
       const i64 p = block * W;
       return x + ((p / L) * C + c0) * L + p % L;
     }
+    if (whole(block)) {
+      const float *from = x + block * (W / LANES) * C + c0;
+      for (int q = 0; q < W / LANES; ++q) std::memcpy(buffer + q * LANES, from + q * C, LANES * sizeof(float));
+      return buffer;
+    }
     std::memset(buffer, 0, W * sizeof(float));
     runs(block, [&](i64 at, int lane, i64 len) { std::memcpy(buffer + lane, x + at, len * sizeof(float)); });
     return buffer;
   }
+  // Four positions of sixteen channels (last): the common case, without bookkeeping.
+  bool whole(i64 block) const { return last && width == LANES && (block + 1) * (W / LANES) <= positions; }
   void store(float *y, i64 block, const float *buffer) const {
+    if (whole(block)) {
+      float *to = y + block * (W / LANES) * C + c0;
+      for (int q = 0; q < W / LANES; ++q) std::memcpy(to + q * C, buffer + q * LANES, LANES * sizeof(float));
+      return;
+    }
     runs(block, [&](i64 at, int lane, i64 len) { std::memcpy(y + at, buffer + lane, len * sizeof(float)); });
   }
   void mask(i64 block, float *m) const {
-    if (!last && L % W == 0) { for (int i = 0; i < W; ++i) m[i] = 1.f; return; }
+    if (whole(block) || (!last && (block + 1) * W <= positions)) {
+      for (int i = 0; i < W; ++i) m[i] = 1.f;
+      return;
+    }
     std::memset(m, 0, W * sizeof(float));
     runs(block, [&](i64, int lane, i64 len) { for (i64 i = 0; i < len; ++i) m[lane + i] = 1.f; });
   }
@@ -139,6 +159,7 @@ struct Posterior {
     for (i64 k = 0; k < K; ++k) {
       const float *A = &a[k * W], *H = &h[k * W], *M = &mu[k * W];
       float *T = &t[k * W];
+#pragma omp simd
       for (int i = 0; i < W; ++i) { const float d = x[i] - M[i]; T[i] = A[i] - H[i] * d * d; }
     }
     softmax_block(t.data(), mask, K);
@@ -231,9 +252,11 @@ inline void apply_tile(const Tiles &tiles, const Tile &tile, const float *x, con
   if (!tiles.last) {
     for (i64 c = 0; c < C; ++c) {
       const float *xb = tiles.row(x, tile, c, buffer);
+#pragma omp simd
       for (int i = 0; i < W; ++i) out[i] = 0.f;
       for (i64 k = 0; k < K; ++k) {
         const float mk = m[k * C + c], s = scale[k * C + c];
+#pragma omp simd
         for (int i = 0; i < W; ++i) out[i] += t[k * W + i] * s * (xb[i] - mk);
       }
       std::memcpy(y + (tile.n * C + c) * tiles.L + tile.l0, out, tile.width * sizeof(float));
@@ -243,6 +266,7 @@ inline void apply_tile(const Tiles &tiles, const Tile &tile, const float *x, con
   for (int i = 0; i < tile.width; ++i) {
     const float *xr = x + tiles.point(tile, i);
     float *yr = y + tiles.point(tile, i);
+#pragma omp simd
     for (i64 c = 0; c < C; ++c) yr[c] = t[i] * scale[c] * (xr[c] - m[c]);
     for (i64 k = 1; k < K; ++k) {
       const float e = t[k * W + i], *mk = m + k * C, *s = scale + k * C;
@@ -271,13 +295,16 @@ void affine_forward(const float *x, const float *centre, const float *slope, con
         const float mc = m[c], ac = a[c], bc = b ? b[c] : 0.f;
         const float *xr = xn + c * L;
         float *yr = yn + c * L;
+#pragma omp simd
         for (i64 l = 0; l < L; ++l) yr[l] = (xr[l] - mc) * ac + bc;
       }
     } else if (b) {
       for (i64 l = 0; l < L; ++l)
+#pragma omp simd
         for (i64 c = 0; c < C; ++c) yn[l * C + c] = (xn[l * C + c] - m[c]) * a[c] + b[c];
     } else {
       for (i64 l = 0; l < L; ++l)
+#pragma omp simd
         for (i64 c = 0; c < C; ++c) yn[l * C + c] = (xn[l * C + c] - m[c]) * a[c];
     }
   }
@@ -343,9 +370,11 @@ void sample_moments(const float *x, float *mean, float *square, i64 N, i64 C, i6
     } else {
       for (i64 c = 0; c < C; ++c) m[c] = s[c] = 0.f;
       for (i64 l = 0; l < L; ++l)
+#pragma omp simd
         for (i64 c = 0; c < C; ++c) m[c] += xn[l * C + c];
       for (i64 c = 0; c < C; ++c) m[c] /= static_cast<float>(L);
       for (i64 l = 0; l < L; ++l)
+#pragma omp simd
         for (i64 c = 0; c < C; ++c) { const float d = xn[l * C + c] - m[c]; s[c] += d * d; }
     }
   }
@@ -381,6 +410,7 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
           group.mask(b, mask);
           post.of(xb, mask);
           for (i64 j = 0; j < K * W; j += W)
+#pragma omp simd
             for (int i = 0; i < W; ++i) {
               s0.f[j + i] += post.t[j + i];
               s1.f[j + i] += post.t[j + i] * (xb[i] - post.mu[j + i]);
@@ -404,6 +434,7 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
           group.mask(b, mask);
           post.of(xb, mask);
           for (i64 j = 0; j < K * W; j += W)
+#pragma omp simd
             for (int i = 0; i < W; ++i) {
               const float d = xb[i] - mean[j + i];
               s1.f[j + i] += post.t[j + i] * d * d;
@@ -425,8 +456,10 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
         const float *xb = group.load(x, b, buffer);
         group.mask(b, mask);
         post.of(xb, mask);
+#pragma omp simd
         for (int i = 0; i < W; ++i) out[i] = 0.f;
         for (i64 j = 0; j < K * W; j += W)
+#pragma omp simd
           for (int i = 0; i < W; ++i) out[i] += post.t[j + i] * scale[j + i] * (xb[i] - mean[j + i]);
         group.store(y, b, out);
       }
@@ -470,6 +503,7 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
           group.mask(b, mask);
           post.of(xb, mask);
           for (i64 j = 0; j < K * W; j += W)
+#pragma omp simd
             for (int i = 0; i < W; ++i) {
               const float eg = post.t[j + i] * w[j / W] * gb[i];
               sp.f[j + i] += eg;
@@ -491,9 +525,11 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
         const float *xb = group.load(x, b, xbuf), *gb = group.load(g, b, gbuf);
         group.mask(b, mask);
         post.of(xb, mask);
+#pragma omp simd
         for (int i = 0; i < W; ++i) out[i] = dot[i] = 0.f;
         for (i64 j = 0; j < K * W; j += W) {
           const float wk = w[j / W];
+#pragma omp simd
           for (int i = 0; i < W; ++i) {
             const float t = post.t[j + i], d = xb[i] - mean[j + i], gr = gb[i] * wk * root[j + i];
             const float D = d * (gr + dm[j + i]) + dv[j + i] * (d * d - var[j + i]);
@@ -502,6 +538,7 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
             out[i] += t * (gr + dm[j + i] + 2.f * dv[j + i] * d);
           }
           if (!batch)
+#pragma omp simd
             for (int i = 0; i < W; ++i) {
               const float eg = post.t[j + i] * wk * gb[i];
               sp.f[j + i] += eg;
@@ -509,6 +546,7 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
             }
         }
         for (i64 j = 0; j < K * W; j += W)
+#pragma omp simd
           for (int i = 0; i < W; ++i) {
             const float dl = post.t[j + i] * (dtau[j + i] - dot[i]), d = xb[i] - post.mu[j + i];
             out[i] -= dl * 2.f * post.h[j + i] * d;
@@ -542,8 +580,10 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
     alignas(64) float buffer[W], mask[W];
     for (i64 index = begin; index < end; ++index) {
       const Tile tile = tiles.at(index);
+#pragma omp simd
       for (int i = 0; i < W; ++i) mask[i] = i < tile.width ? 1.f : 0.f;
       for (i64 k = 0; k < K; ++k)
+#pragma omp simd
         for (int i = 0; i < W; ++i) t[k * W + i] = a[k];
       if (!tiles.last) {
         for (i64 c = 0; c < C; ++c) {
@@ -551,6 +591,7 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
           for (i64 k = 0; k < K; ++k) {
             const float hk = h[k * C + c], mk = mu[k * C + c];
             float *T = &t[k * W];
+#pragma omp simd
             for (int i = 0; i < W; ++i) { const float d = xb[i] - mk; T[i] -= hk * d * d; }
           }
         }
@@ -570,6 +611,7 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
       tiles.store(tau, tile, K, t);
       if (!batch) {
         for (i64 k = 0; k < K; ++k)
+#pragma omp simd
           for (int i = 0; i < W; ++i) e[k * W + i] = t[k * W + i] * w[k];
         apply_tile(tiles, tile, x, e, m, scale, y, K);
         continue;
@@ -587,6 +629,7 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
             const float mk = mu[k * C + c];
             float *to = offset.lanes(k, c);
             for (int b = 0; b < W; b += LANES)
+#pragma omp simd
               for (int i = 0; i < LANES; ++i) to[i] += t[k * W + b + i] * (xb[b + i] - mk);
           }
         }
@@ -634,6 +677,7 @@ void joint_squares(const float *x, const float *tau, const float *m, float *squa
             const float mk = m[k * C + c];
             float *to = own[0].lanes(k, c);
             for (int b = 0; b < W; b += LANES)
+#pragma omp simd
               for (int i = 0; i < LANES; ++i) { const float d = xb[b + i] - mk; to[i] += t[k * W + b + i] * d * d; }
           }
         }
@@ -665,6 +709,7 @@ void joint_apply(const float *x, const float *tau, const float *w, const float *
       const Tile tile = tiles.at(index);
       tiles.load(tau, tile, K, t);
       for (i64 k = 0; k < K; ++k)
+#pragma omp simd
         for (int i = 0; i < W; ++i) t[k * W + i] *= w[k];
       apply_tile(tiles, tile, x, t, m, scale, y, K);
     }
@@ -683,6 +728,7 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
       const Tile tile = tiles.at(index);
       tiles.load(tau, tile, K, t);
       for (i64 k = 0; k < K; ++k)
+#pragma omp simd
         for (int i = 0; i < W; ++i) { t[k * W + i] *= w[k]; U[k * W + i] = 0.f; }
       if (!tiles.last) {
         for (i64 c = 0; c < C; ++c) {
@@ -691,6 +737,7 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
             const float mk = m[k * C + c], s = scale[k * C + c];
             float *P = own[0].lanes(k, c), *Q = own[1].lanes(k, c), *T = &t[k * W], *V = &U[k * W];
             for (int b = 0; b < W; b += LANES)
+#pragma omp simd
               for (int i = 0; i < LANES; ++i) {
                 const float gd = gb[b + i] * (xb[b + i] - mk);
                 P[i] += T[b + i] * gb[b + i];
@@ -749,6 +796,7 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
       if (!constant) {
         tiles.load(u, tile, K, D);
         for (i64 k = 0; k < K; ++k)
+#pragma omp simd
           for (int i = 0; i < W; ++i) D[k * W + i] = D[k * W + i] * w[k] - drift[k];
         if (batch && !tiles.last) {
           for (i64 c = 0; c < C; ++c) {
@@ -756,6 +804,7 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
             for (i64 k = 0; k < K; ++k) {
               const float mk = m[k * C + c], a = dm[k * C + c], b = dv[k * C + c];
               float *T = &D[k * W];
+#pragma omp simd
               for (int i = 0; i < W; ++i) { const float d = xb[i] - mk; T[i] += d * (a + b * d); }
             }
           }
@@ -771,8 +820,10 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
             }
           }
         }
+#pragma omp simd
         for (int i = 0; i < W; ++i) dot[i] = 0.f;
         for (i64 k = 0; k < K; ++k)
+#pragma omp simd
           for (int i = 0; i < W; ++i) dot[i] += t[k * W + i] * D[k * W + i];
         for (i64 k = 0; k < K; ++k) {
           float s = 0.f;
@@ -787,15 +838,18 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
       if (!tiles.last) {
         for (i64 c = 0; c < C; ++c) {
           const float *xb = tiles.row(x, tile, c, xbuf), *gb = tiles.row(g, tile, c, gbuf);
+#pragma omp simd
           for (int i = 0; i < W; ++i) out[i] = 0.f;
           for (i64 k = 0; k < K; ++k) {
             const i64 at = k * C + c;
             const float s = w[k] * scale[at], a = dm[at], b = 2.f * dv[at], mk = m[at], *T = &t[k * W];
+#pragma omp simd
             for (int i = 0; i < W; ++i) out[i] += T[i] * (s * gb[i] + a + b * (xb[i] - mk));
             if (constant) continue;
             const float hk = 2.f * h[at], muk = mu[at], *E = &D[k * W];
             float *one = own[0].lanes(k, c), *two = own[1].lanes(k, c);
             for (int j = 0; j < W; j += LANES)
+#pragma omp simd
               for (int i = 0; i < LANES; ++i) {
                 const float d = xb[j + i] - muk, ed = E[j + i] * d;
                 out[j + i] -= hk * ed;
