@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cbnorm.mixtures import kmeans_plusplus
+from cbnorm.mixtures.seeding import draw_proportionally
 
 
 def seeded(seed=0) -> torch.Generator:
@@ -53,3 +54,9 @@ def test_fewer_distinct_points_than_centers_gives_coinciding_centers():
 def test_impossible_requests_are_refused(shape, k):
     with pytest.raises(ValueError, match=r"k must lie|non-empty"):
         kmeans_plusplus(torch.zeros(shape), k)
+
+
+def test_draws_are_proportional_to_masses():
+    masses = torch.tensor([1.0, 0.0, 2.0, 5.0, 0.0])
+    ids = draw_proportionally(masses, (torch.arange(8000) + 0.5) / 8000)
+    assert torch.bincount(ids, minlength=5).tolist() == [1000, 0, 2000, 5000, 0]

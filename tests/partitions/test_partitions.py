@@ -8,7 +8,9 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
+from cbnorm.mixtures import Mixture
 from cbnorm.partitions import FEATURES, METHODS, Partition, fit_partition
+from cbnorm.partitions.partition import most_probable
 
 
 @pytest.mark.parametrize("features", FEATURES)
@@ -47,6 +49,17 @@ def test_ties_go_to_the_lowest_index_whatever_the_chunk():
     partition = fit_partition("kmeans", images, clusters=2, seed=0)
     halfway = torch.full((101, 3, 9, 9), 100, dtype=torch.uint8)
     assert partition.predict(halfway, split="test").tolist() == [0] * 101
+
+
+def test_what_rounding_could_decide_is_a_tie():
+    mixture = Mixture(
+        torch.tensor([0.5, 0.5], dtype=torch.float64),
+        torch.tensor([[0.1 + 0.2], [-0.3]], dtype=torch.float64),
+        torch.ones(2, 1, dtype=torch.float64),
+    )
+    points = torch.tensor([[0.0], [1e-6], [-1e-6]], dtype=torch.float64)
+    assert mixture.means[0].abs() > mixture.means[1].abs()
+    assert most_probable(points, mixture).tolist() == [0, 0, 1]
 
 
 def test_random_ids_have_the_mixture_s_frequencies_and_ignore_the_images(grouped):

@@ -50,7 +50,7 @@ def seed_rows(stream: RowStream, k: int, generator: torch.Generator | None) -> t
     chosen = [(draws[0, :1] * stream.length).long()]
     nearest = _squared_distances(stream, norms, chosen[0])[:, 0]
     for step in range(1, k):
-        candidates = _draw_proportionally(nearest, draws[step])
+        candidates = draw_proportionally(nearest, draws[step])
         reduced = torch.minimum(nearest[:, None], _squared_distances(stream, norms, candidates))
         best = reduced.sum(0, dtype=accumulator_dtype(stream.device)).argmin(keepdim=True)
         chosen.append(candidates[best])
@@ -75,7 +75,7 @@ def _squared_distances(stream: RowStream, norms: Tensor, rows: Tensor) -> Tensor
     return torch.where(distances <= noise, 0.0, distances)
 
 
-def _draw_proportionally(masses: Tensor, uniforms: Tensor) -> Tensor:
+def draw_proportionally(masses: Tensor, uniforms: Tensor) -> Tensor:
     """Indices drawn with probabilities proportional to ``masses``, one for each of ``uniforms``."""
     cumulative = masses.cumsum(0, dtype=accumulator_dtype(masses.device))
     targets = uniforms.to(cumulative.dtype) * cumulative[-1]

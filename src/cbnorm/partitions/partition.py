@@ -73,7 +73,7 @@ class Partition:
         ids = torch.empty(len(images), dtype=torch.int64)
         for first in range(0, len(images), _IMAGES_PER_CHUNK):
             chunk = images[first : first + _IMAGES_PER_CHUNK].to(self.frequencies.device)
-            ids[first : first + len(chunk)] = _most_probable(self.features(chunk), self.mixture)
+            ids[first : first + len(chunk)] = most_probable(self.features(chunk), self.mixture)
         return ids
 
     def _draw(self, split: str, start: int, count: int) -> Tensor:
@@ -138,7 +138,7 @@ class Partition:
         )
 
 
-def _most_probable(points: Tensor, mixture: Mixture) -> Tensor:
+def most_probable(points: Tensor, mixture: Mixture) -> Tensor:
     """Index of the most probable component for points (n, D), the lowest of those that tie.
 
     Squares of differences, not differences of squares, and float64: what is left of rounding,
