@@ -1,12 +1,13 @@
 """The command line: one word chooses the command, the rest are words of the form key=value."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cbnorm
-from cbnorm.errors import CbnormError
+from cbnorm.errors import CbnormError, unexpected
 
 USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403.16798v2
 
@@ -14,6 +15,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
                    [rows=BN-1,UCB-Norm-1] [jobs=2] [again=true] [dataset=...] [any other override]
   cbnorm collect TABLE [store=runs] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
+  cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm data list | fetch DATASET                    data sets: what is here, and fetching
 
   --version, --help, --debug (shows the traceback of an error)
@@ -30,32 +32,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 on success, 2 when what was asked is refused, 1 when some runs failed.
+        0 on success, 1 when some runs failed, 2 when what was asked is refused, 70 for an error that nobody
+        thought of, 75 when interrupted: the same command goes on then.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words or os.environ.get("CBNORM_DEBUG") == "1"
-    words = [word for word in words if word != "--debug"]
+    if "--debug" in words:
+        # Workers read it too.
+        os.environ["CBNORM_DEBUG"] = "1"
+    _print_anything()
+    try:
+        return _answer([word for word in words if word != "--debug"])
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("cbnorm: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("CBNORM_DEBUG") == "1":
+            raise
+        known = isinstance(error, CbnormError)
+        print(f"cbnorm: {error if known else unexpected(error)}", file=sys.stderr)
+        return error.exit_code if isinstance(error, CbnormError) else os.EX_SOFTWARE
+
+
+def _answer(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(USAGE, end="")
         return 0
     if words[0] == "--version":
         print(f"cbnorm {cbnorm.__version__}")
         return 0
-    try:
-        return _command(words[0])(words[1:])
-    except CbnormError as error:
-        if debug:
-            raise
-        print(f"cbnorm: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("cbnorm: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return _command(words[0])(words[1:])
+
+
+def _print_anything() -> None:
+    """Let names of files that are no text, and signs that a terminal lacks, be printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
     # Each command imports what it needs, so that none waits for what another needs.
-    commands = {"train": _train, "reproduce": _reproduce, "collect": _collect, "data": _data}
+    commands = {"train": _train, "reproduce": _reproduce, "collect": _collect, "runs": _runs, "data": _data}
     if name not in commands:
         from cbnorm.config.compose import nearest
 
@@ -114,7 +135,8 @@ def _reproduce(words: list[str]) -> int:
     filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
     presets = {"dataset", "protocol", "budget", "store", "logger"}
     custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in presets]
-    found = collect(experiment, store.records(), filters=filters, overrides=custom)
+    records, damaged = store.survey()
+    found = collect(experiment, records, filters=filters, overrides=custom, damaged=damaged)
     _show(write_tables(found, Path(own.get("out", store.root / "tables"))))
     return 0 if complete else 1
 
@@ -135,7 +157,8 @@ def _collect(words: list[str]) -> int:
     from cbnorm.config.compose import parse
 
     parse([f"{key}={value}" for key, value in own.items()])
-    _show(write_tables(collect(experiment, store.records(), filters=own), out))
+    records, damaged = store.survey()
+    _show(write_tables(collect(experiment, records, filters=own, damaged=damaged), out))
     return 0
 
 
@@ -150,7 +173,7 @@ def _show(paths: Sequence[Path]) -> None:
 def _jobs(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise CbnormError(f"jobs={text} must be auto or a whole number from 1 up")
     return int(text)
 
@@ -159,6 +182,12 @@ def _flag(text: str, key: str) -> bool:
     if text.lower() not in {"true", "false"}:
         raise CbnormError(f"{key}={text} must be true or false")
     return text.lower() == "true"
+
+
+def _runs(words: list[str]) -> int:
+    from cbnorm.runs.commands import runs
+
+    return runs(words)
 
 
 def _data(words: list[str]) -> int:

@@ -1,6 +1,7 @@
 """`cbnorm train`: Hydra composes, sweeps and launches; every run is checked before work."""
 
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from cbnorm.config.compose import check, compose_run, compose_sweep_params, igno
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.runs.interruption import RunInterruptedError, stop_signals
 from cbnorm.runs.plan import expand
 
 #: Combinations of a sweep that are composed and checked before the first of them trains.
@@ -31,8 +33,11 @@ def train(words: Sequence[str]) -> int:
     _refuse_bad_input(arguments.overrides, multirun=arguments.multirun)
     _failures.clear()
     program, sys.argv = sys.argv, ["cbnorm train", *words]
+    # Hydra would print a traceback of its own for errors that nobody thought of.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+        with stop_signals():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     finally:
         sys.argv = program
     return 1 if _failures else 0
@@ -59,7 +64,7 @@ def job(config: DictConfig) -> float | None:
     try:
         record = _execute(run)
     except CbnormError as error:
-        if hydra_config.mode != RunMode.MULTIRUN:
+        if hydra_config.mode != RunMode.MULTIRUN or isinstance(error, RunInterruptedError):
             raise SystemExit(_tell(error)) from error
         if not hydra_config.launcher._target_.endswith("BasicLauncher"):
             raise  # the launcher's own process reports it

@@ -2,13 +2,15 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
+from cbnorm.errors import CbnormError
 from cbnorm.report.ledger import read_cells
 from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
 from cbnorm.runs.moments import moment_epochs
@@ -96,7 +98,12 @@ class Collection:
 
 
 def collect(
-    experiment: str, records: Iterable[Record], *, filters: dict[str, str], overrides: Sequence[str] = ()
+    experiment: str,
+    records: Iterable[Record],
+    *,
+    filters: dict[str, str],
+    overrides: Sequence[str] = (),
+    damaged: Mapping[str, str] = MappingProxyType({}),
 ) -> Collection:
     """Sort records into the cells of a table.
 
@@ -107,6 +114,7 @@ def collect(
             whose three values are all given is shown even when no record fills it.
         overrides: Overrides on top of the presets, shared by all rows: the blocks are then marked as
             customised, and records that don't have them are none of this table's business.
+        damaged: What is wrong with records that can't be read, by id: they are listed too.
     """
     records = sorted(records, key=lambda record: record["id"])
     named = [record for record in records if record.get("experiment") == experiment]
@@ -118,7 +126,14 @@ def collect(
         words = [
             f"{group}={value}" for group, value in zip(("dataset", "protocol", "budget"), name, strict=True)
         ]
-        expected[name] = row_configs(experiment, [*words, *overrides])
+        try:
+            expected[name] = row_configs(experiment, [*words, *overrides])
+        except CbnormError as error:
+            if len(filters) == 3:
+                raise
+            # Presets come and go; records of one that is gone must not hide the others.
+            found.left_out += [(record["id"], str(error)) for record in named if _names(record) == name]
+            continue
         block = _fill(experiment, name, expected[name], records, {} if overrides else cells, used)
         block = replace(block, customised=" ".join(overrides))
         if len(filters) == 3 or any(cell.values for row in block.rows for cell in row.cells):
@@ -127,6 +142,7 @@ def collect(
         name = _names(record)
         if record["id"] not in used and name in expected and not overrides:
             found.left_out.append((record["id"], _reason(record, expected[name])))
+    found.left_out += sorted(damaged.items())
     return found
 
 

@@ -1,18 +1,23 @@
 """What the paper reports: its cells, as shipped in `experiments/`."""
 
-import csv
-
 from cbnorm.config.locations import experiments_dir
+from cbnorm.runs.files import read_table
 
 #: (data set, row, per cent of the epochs) -> accuracy in per cent.
 Cells = dict[tuple[str, str, int], float]
 
 
 def read_cells(experiment: str) -> Cells:
-    """The published accuracies of a table; the paper trains for 100 epochs, so its epochs are per cent."""
-    path = experiments_dir() / experiment / "cells.csv"
-    with path.open(encoding="utf8", newline="") as file:
-        return {
-            (line["dataset"], line["row"], int(line["epoch"])): float(line["accuracy"])
-            for line in csv.DictReader(file)
-        }
+    """The published accuracies of a table; the paper trains for 100 epochs, so its epochs are per cent.
+
+    Raises:
+        CbnormError: If the file is damaged; names the line.
+    """
+    return dict(read_table(experiments_dir() / experiment / "cells.csv", _cell))
+
+
+def _cell(line: dict[str, str]) -> tuple[tuple[str, str, int], float]:
+    accuracy = float(line["accuracy"])
+    if not 0 <= accuracy <= 100:
+        raise ValueError(f"accuracy {accuracy} is not per cent")
+    return (line["dataset"], line["row"], int(line["epoch"])), accuracy

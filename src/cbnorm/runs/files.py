@@ -1,13 +1,17 @@
 """Files that are whole or absent: written beside their place, then moved there."""
 
+import csv
 import json
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cbnorm.errors import CbnormError
+
+Line = TypeVar("Line")
 
 
 def write_bytes(path: Path, data: bytes, *, keep: Path | None = None, durable: bool = True) -> None:
@@ -139,6 +143,36 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 f"{path}, line {number} is damaged ({error}): move the file away, then run again"
             ) from error
     return rows
+
+
+def read_table(path: Path, convert: Callable[[dict[str, str]], Line]) -> list[Line]:
+    """Read a CSV file with a head line.
+
+    Args:
+        path: The file.
+        convert: Makes what is wanted of a line, by column; refuses by ValueError.
+
+    Raises:
+        CbnormError: If the file can't be read or a line is not as it should be; names the line.
+    """
+    number, lines = 1, []
+    try:
+        with path.open(encoding="utf8", newline="") as file:
+            reader = csv.DictReader(file, strict=True, restval="", restkey="")
+            for line in reader:
+                number = reader.line_num
+                if "" in line:
+                    raise ValueError("more values than columns")  # noqa: TRY301  (told with the line's number)
+                lines.append(convert(line))
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except KeyError as error:
+        raise CbnormError(f"{path} has no column {error}: put the file back as it was shipped") from error
+    except (ValueError, csv.Error) as error:
+        raise CbnormError(
+            f"{path}, line {number} is damaged ({error}): put the file back as it was shipped"
+        ) from error
+    return lines
 
 
 def cannot_read(path: Path, error: OSError) -> CbnormError:

@@ -1,6 +1,5 @@
 """Which runs a table is made of: its rows times seeds."""
 
-import csv
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,10 @@ from cbnorm.config.compose import compose_run, groups, nearest, parse
 from cbnorm.config.locations import experiments_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.runs.files import read_table
 from cbnorm.runs.identity import run_id
+
+_DIGITS, _MOST_SEEDS = 9, 100_000
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ def find_experiment(name: str) -> str:
 def read_rows(experiment: str) -> list[Row]:
     """The rows of an experiment, in the order of the paper."""
     path = experiments_dir() / find_experiment(experiment) / "rows.csv"
-    with path.open(encoding="utf8", newline="") as file:
-        return [Row(line["row"], tuple(line["overrides"].split())) for line in csv.DictReader(file)]
+    return read_table(path, lambda line: Row(line["row"], tuple(line["overrides"].split())))
 
 
 def row_configs(
@@ -104,8 +105,10 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dots, last = part.partition("..")
-        if not first.isdigit() or (dots and not last.isdigit()):
+        if not first.isdecimal() or (dots and not last.isdecimal()):
             raise CbnormError(f"seeds={text} is not a list of seeds: write 0..4 or 0,1,2")
+        if len(first) > _DIGITS or len(last) > _DIGITS or int(last or first) - int(first) > _MOST_SEEDS:
+            raise CbnormError(f"seeds={text} is more than {_MOST_SEEDS} seeds, or one above 10^{_DIGITS}")
         seeds += range(int(first), int(last or first) + 1)
     if not seeds:
         raise CbnormError(f"seeds={text} is empty: write the smaller seed first, as in 0..4")

@@ -136,9 +136,11 @@ class Store:
 
     def runs(self) -> list[str]:
         """Ids of all runs, started or ended, sorted."""
-        return sorted(
-            {path.parent.name for name in ("run", "record") for path in self.root.glob(f"*/{name}.json")}
-        )
+        return sorted(self._folders("run") | self._folders("record"))
+
+    def _folders(self, name: str) -> set[str]:
+        found = (path.parent.name for path in self.root.glob(f"*/{name}.json"))
+        return {folder for folder in found if not folder.startswith(".")}
 
     def records(self) -> Iterator[Record]:
         """All records that can be read, in the order of their ids; :meth:`survey` tells of the others."""
@@ -147,12 +149,11 @@ class Store:
     def survey(self) -> tuple[list[Record], dict[str, str]]:
         """All records in the order of their ids, and by id what is wrong with those that can't be read."""
         found, damaged = [], {}
-        for path in sorted(self.root.glob("*/record.json")):
-            run = path.parent.name
+        for run in sorted(self._folders("record")):
             try:
                 record = self.record(run)
             except CbnormError as error:
-                damaged[run] = str(error)
+                damaged[run] = str(error).replace(f"{self.root}/", "")
                 continue
             if record is not None:
                 found.append(record)
