@@ -49,7 +49,7 @@ def log_responsibilities(data: Tensor, mixture: Mixture) -> Tensor:
 
 @torch.no_grad()
 def em_step(data: Tensor, mixture: Mixture, *, floor: float = 1e-3) -> tuple[Mixture, Tensor]:
-    """One step of expectation maximisation (eq. 6 and the moments of eq. 8 and 9, facts of MN).
+    """One step of expectation maximisation (eq. 6, and eq. 8 and 9 as weighted sums).
 
     Both halves are matrix products on data shifted by the mixture's mean: two (n, D)
     temporaries, no (n, K, D) one, nothing read back from the device, no gradient. The price is
