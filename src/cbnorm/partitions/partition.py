@@ -20,7 +20,7 @@ _TIE = 1e-10
 
 @dataclass(frozen=True)
 class Partition:
-    """Clusters fitted on training images: the paper's Z = K clusters of section IV.
+    """Clusters fitted on training images: the paper's Z clusters, one id per image.
 
     k-means clusters are kept as a mixture of equal spheres with equal weights, whose most
     probable component is the nearest centre.
