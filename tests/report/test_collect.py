@@ -68,7 +68,7 @@ def test_names_of_presets_do_not_matter_but_values_do() -> None:
     assert found.blocks == []
     assert found.left_out == [(shortened["id"], "customised: trainer.max_epochs=4 (not 100)")]
     # The same values under another name are the same run, hence the same cell.
-    spelled_out = record("norm=bn", "budget=full", "trainer.max_epochs=40", "dataset.train_images=10000")
+    spelled_out = record("norm=bn", "budget=full", "trainer.max_epochs=20", "dataset.train_images=10000")
     found = table(spelled_out, dataset="cifar10", budget="small", protocol="sound")
     assert cell(found, "BN-1", 25).values == (80.25,)
 

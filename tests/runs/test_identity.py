@@ -38,7 +38,7 @@ OTHER_VALUES: dict[str, Any] = {
     "optimizer.decay_norms": True,
     "optimizer.betas": [0.8, 0.999],
     "optimizer.eps": 1e-7,
-    "trainer.max_epochs": 41,
+    "trainer.max_epochs": 21,
     "trainer.batch_size": 128,
     "trainer.precision": "fp32",
     "trainer.channels_last": False,
