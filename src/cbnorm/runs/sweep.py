@@ -100,10 +100,22 @@ def _missing(planned: Sequence[Planned], store: Store) -> list[Planned]:
     return missing
 
 
+#: Activations above glibc's mmap threshold would be mapped and faulted in anew on every step, which cost a
+#: third of the time of a CPU run (250 against 400 images/s in one measurement). Read when a process starts.
+_ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
 def _start(planned: list[Planned], store: Store) -> BaseProcess:
     threads = str(planned[0].config.trainer.threads)
     # Read by the OpenMP runtime when the child imports torch; more threads than cores cost a factor of ten.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
+    for key, value in _ALLOCATOR.items():
+        os.environ.setdefault(key, value)
     process = multiprocessing.get_context("spawn").Process(target=work, args=(planned, store, os.getpid()))
     process.start()
     return process
