@@ -169,7 +169,7 @@ class VectorMixture(Function):
     """Mixture normalization with one posterior a position; moments of the batch, or given."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917
         ctx: Any,
         plain: Plain,
         x: Tensor,
@@ -178,9 +178,11 @@ class VectorMixture(Function):
         s: Tensor,
         mean: Tensor,
         variance: Tensor,
+        gain: Tensor | None,
+        bias: Tensor | None,
         settings: tuple[bool, float, float, bool],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As :class:`ScalarMixture`; ``settings`` also says whether responsibilities carry no gradient."""
+        """As :class:`ScalarMixture`, and ``gain · y + bias`` (C) in the same pass."""
         batch, eps, dead, _ = settings
         source, last = layout(x.detach())
         m, v = _table(mean).clone(), _table(variance).clone()
@@ -188,14 +190,16 @@ class VectorMixture(Function):
         tau = source.new_empty(len(m) * x.shape[0] * x.shape[2])
         sizes = (*x.shape, len(m), last)
         a, h, center, w = _joint_densities(log_prior, mu, s)
-        scale = (v + eps).rsqrt()
-        call("joint_forward", source, a, h, center, w, tau, mass, m, scale, y, *sizes, batch, dead)
+        factor, shift = (None if table is None else _table(table) for table in (gain, bias))
+        ends = (_scale(v, eps, factor), shift, y, *sizes)
+        exact = call("joint_forward", source, a, h, center, w, tau, mass, m, v, *ends, batch, dead)
         if batch:
-            squares = torch.empty_like(m)
-            call("joint_squares", source, tau, m, squares, *sizes)
-            v = torch.where(mass < dead, v, squares / mass)
-            call("joint_apply", source, tau, w, m, (v + eps).rsqrt(), y, *sizes)
-        ctx.save_for_backward(x, log_prior, mu, s, mean, variance, mass, m, v, tau)
+            if not exact:
+                squares = torch.empty_like(m)
+                call("joint_squares", source, tau, m, squares, *sizes)
+                v = torch.where(mass < dead, v, squares / mass)
+            call("joint_apply", source, tau, w, m, _scale(v, eps, factor), shift, y, *sizes)
+        ctx.save_for_backward(x, log_prior, mu, s, mean, variance, gain, bias, mass, m, v, tau)
         ctx.plain, ctx.settings = plain, settings
         ctx.mark_non_differentiable(mass, m, v)
         return y, mass, m, v
@@ -203,30 +207,41 @@ class VectorMixture(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Two passes over the batch; only the responsibilities, K numbers a position, were kept."""
-        x, log_prior, mu, s, mean, variance, mass, m, v, tau = ctx.saved_tensors
+        x, log_prior, mu, s, mean, variance, gain, bias, mass, m, v, tau = ctx.saved_tensors
         batch, eps, dead, constant = ctx.settings
         if torch.is_grad_enabled():
-            return None, *differentiate(ctx.plain, (x, log_prior, mu, s, mean, variance), grad), None
+            inputs = (x, log_prior, mu, s, mean, variance, gain, bias)
+            return None, *differentiate(ctx.plain, inputs, grad), None
         source, last = layout(x)
         g, dx = matching(grad, last=last), torch.empty_like(source)
         sizes = (*x.shape, len(m), last)
         _a, h, center, w = _joint_densities(log_prior, mu, s)
         root = (v + eps).rsqrt()
+        scale = _scale(v, eps, None if gain is None else _table(gain))
         p, q, l1, l2 = (torch.zeros_like(m) for _ in range(4))
         u, l0 = torch.empty_like(tau), torch.zeros_like(mass)
-        call("joint_sums", source, g, tau, w, m, root, p, q, u, *sizes)
+        call("joint_sums", source, g, tau, w, m, scale, p, q, u, *sizes)
         alive = mass >= dead if batch else torch.zeros_like(mass, dtype=torch.bool)
-        by_mean, by_variance = -root * p, -0.5 * root**3 * q
+        by_mean, by_variance = -scale * p, -0.5 * root**2 * scale * q
         inverse = torch.where(alive, mass.reciprocal(), 0.0)
         call(
-            *("joint_backward", source, g, tau, u, h, center, w, m, v, root),
+            *("joint_backward", source, g, tau, u, h, center, w, m, v, scale),
             *(by_mean * inverse, by_variance * inverse, dx, l0, l1, l2, *sizes, batch, constant),
         )
-        by_prior = l0.sum(dim=1) - 0.5 * (root * q).sum(dim=1)
+        by_prior = l0.sum(dim=1) - 0.5 * (scale * q).sum(dim=1)
         by_mean, by_variance = torch.where(alive, 0.0, by_mean), torch.where(alive, 0.0, by_variance)
-        return None, dx, by_prior, l1 / s, 0.5 * (l2 / s - l0) / s, by_mean, by_variance, None
+        by_gain = None if gain is None else (root * q).sum(dim=0)
+        # Responsibilities sum to 1, so these are the sums of the gradient itself.
+        by_bias = None if bias is None else (p / w[:, None]).sum(dim=0)
+        by_s = 0.5 * (l2 / s - l0) / s
+        return None, dx, by_prior, l1 / s, by_s, by_mean, by_variance, by_gain, by_bias, None
 
 
 def _joint_densities(log_prior: Tensor, mu: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     constant = log_prior - 0.5 * s.log().sum(dim=1)
     return _table(constant), _table(0.5 / s), _table(mu), _table((-0.5 * log_prior).exp())
+
+
+def _scale(variance: Tensor, eps: float, gain: Tensor | None) -> Tensor:
+    root = (variance + eps).rsqrt()
+    return root if gain is None else root * gain

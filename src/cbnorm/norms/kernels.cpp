@@ -4,9 +4,11 @@
 // Layouts: "first" is x[n][c][l], "last" is x[n][l][c]. Tables (K, C) and (N, C) are row-major.
 // No fast-math: values that are not finite must come out as such.
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 using i64 = int64_t;
@@ -18,6 +20,21 @@ namespace {
 constexpr int W = 64;     // values worked on together
 constexpr int LANES = 16; // channels of a group in the last layout
 constexpr int FLUSH = 64; // blocks between two transfers of float sums to double ones
+
+// Sixteen floats; compilers split them where registers are narrower.
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
+inline vec &at(float *p) { return *reinterpret_cast<vec *>(p); }
+inline const vec &at(const float *p) { return *reinterpret_cast<const vec *>(p); }
+inline float total(const vec &v) {
+  float part[LANES / 2];
+  for (int i = 0; i < LANES / 2; ++i) part[i] = v[i] + v[i + LANES / 2];
+  for (int i = 0; i < LANES / 4; ++i) part[i] += part[i + LANES / 4];
+  return (part[0] + part[2]) + (part[1] + part[3]);
+}
+
+// Squares are summed around the component's own mean. When the batch's mean lies within this many variances of it
+// (squared), subtracting costs at most a digit; otherwise a second pass sums around the batch's mean.
+constexpr double NEAR = 4.0;
 
 // exp for x <= 0 (Cephes polynomial, 1 ulp); NaN stays NaN.
 inline float exp_(float x) {
@@ -151,18 +168,29 @@ struct Sums { // float lanes, flushed to double ones
   void done() { flush(f, d); }
 };
 
+// Responsibilities of a group's blocks: kept from the first pass on when they fit the cache, else computed anew.
 struct Posterior {
+  static constexpr size_t LIMIT = size_t(1) << 20; // floats
   i64 K;
-  floats a, h, mu, t;
-  explicit Posterior(i64 K) : K(K), a(K * W), h(K * W), mu(K * W), t(K * W) {}
-  void of(const float *x, const float *mask) {
-    for (i64 k = 0; k < K; ++k) {
-      const float *A = &a[k * W], *H = &h[k * W], *M = &mu[k * W];
-      float *T = &t[k * W];
-#pragma omp simd
-      for (int i = 0; i < W; ++i) { const float d = x[i] - M[i]; T[i] = A[i] - H[i] * d * d; }
-    }
-    softmax_block(t.data(), mask, K);
+  bool keep = false;
+  floats a, h, mu, kept;
+  explicit Posterior(i64 K) : K(K), a(K * W), h(K * W), mu(K * W), kept(K * W) {}
+  void begin(i64 blocks) {
+    keep = static_cast<size_t>(blocks * K * W) <= LIMIT;
+    if (keep && kept.size() < static_cast<size_t>(blocks * K * W)) kept.resize(blocks * K * W);
+  }
+  const float *first(i64 block, const float *x, const float *mask) {
+    float *t = &kept[keep ? block * K * W : 0];
+    for (i64 k = 0; k < K; ++k)
+      for (int i = 0; i < W; i += LANES) {
+        const vec d = at(x + i) - at(&mu[k * W + i]);
+        at(t + k * W + i) = at(&a[k * W + i]) - at(&h[k * W + i]) * d * d;
+      }
+    softmax_block(t, mask, K);
+    return t;
+  }
+  const float *again(i64 block, const float *x, const float *mask) {
+    return keep ? &kept[block * K * W] : first(block, x, mask);
   }
 };
 
@@ -244,36 +272,52 @@ inline void write(const Table &from, float *to) {
   for (size_t i = 0; i < from.d.size(); ++i) to[i] = static_cast<float>(from.d[i]);
 }
 
-// y of one tile: sum over k of t scale (x - m); scale (K, C).
+// Calls f(four or one, first position) until all positions are done; the count is known to the compiler.
+template <class F> void in_fours(int positions, F f) {
+  int i = 0;
+  for (; i + 4 <= positions; i += 4) f(std::integral_constant<int, 4>{}, i);
+  for (; i < positions; ++i) f(std::integral_constant<int, 1>{}, i);
+}
+
+// y of one tile: shift (C) or zero, plus the sum over k of t scale (x - m); scale (K, C).
 inline void apply_tile(const Tiles &tiles, const Tile &tile, const float *x, const floats &t, const float *m,
-                       const float *scale, float *y, i64 K) {
+                       const float *scale, const float *shift, float *y, i64 K) {
   const i64 C = tiles.C;
   alignas(64) float buffer[W], out[W];
   if (!tiles.last) {
     for (i64 c = 0; c < C; ++c) {
       const float *xb = tiles.row(x, tile, c, buffer);
-#pragma omp simd
-      for (int i = 0; i < W; ++i) out[i] = 0.f;
-      for (i64 k = 0; k < K; ++k) {
-        const float mk = m[k * C + c], s = scale[k * C + c];
-#pragma omp simd
-        for (int i = 0; i < W; ++i) out[i] += t[k * W + i] * s * (xb[i] - mk);
+      for (int b = 0; b < W; b += LANES) {
+        const vec xv = at(xb + b);
+        vec sum = vec{} + (shift ? shift[c] : 0.f);
+        for (i64 k = 0; k < K; ++k) sum += at(&t[k * W + b]) * scale[k * C + c] * (xv - m[k * C + c]);
+        at(out + b) = sum;
       }
       std::memcpy(y + (tile.n * C + c) * tiles.L + tile.l0, out, tile.width * sizeof(float));
     }
     return;
   }
-  for (int i = 0; i < tile.width; ++i) {
-    const float *xr = x + tiles.point(tile, i);
-    float *yr = y + tiles.point(tile, i);
-#pragma omp simd
-    for (i64 c = 0; c < C; ++c) yr[c] = t[i] * scale[c] * (xr[c] - m[c]);
-    for (i64 k = 1; k < K; ++k) {
-      const float e = t[k * W + i], *mk = m + k * C, *s = scale + k * C;
-#pragma omp simd
-      for (i64 c = 0; c < C; ++c) yr[c] += e * s[c] * (xr[c] - mk[c]);
+  in_fours(tile.width, [&](auto count, int i) {
+    constexpr int n = decltype(count)::value;
+    i64 c = 0;
+    for (; c + LANES <= C; c += LANES) {
+      vec sum[n];
+      for (int q = 0; q < n; ++q) sum[q] = shift ? at(shift + c) : vec{};
+      for (i64 k = 0; k < K; ++k) {
+        const vec s = at(scale + k * C + c), mk = at(m + k * C + c);
+        for (int q = 0; q < n; ++q)
+          sum[q] += t[k * W + i + q] * s * (at(x + tiles.point(tile, i + q) + c) - mk);
+      }
+      for (int q = 0; q < n; ++q) at(y + tiles.point(tile, i + q) + c) = sum[q];
     }
-  }
+    for (; c < C; ++c)
+      for (int q = 0; q < n; ++q) {
+        const i64 from = tiles.point(tile, i + q) + c;
+        float sum = shift ? shift[c] : 0.f;
+        for (i64 k = 0; k < K; ++k) sum += t[k * W + i + q] * scale[k * C + c] * (x[from] - m[k * C + c]);
+        y[from] = sum;
+      }
+  });
 }
 
 } // namespace
@@ -392,8 +436,8 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
   {
     Posterior post(K);
     floats mean(K * W), scale(K * W);
-    Sums s0(K * W), s1(K * W);
-    doubles t0(K * C), t1(K * C);
+    Sums s0(K * W), s1(K * W), s2(K * W);
+    doubles t0(K * C), t1(K * C), t2(K * C);
     alignas(64) float buffer[W], mask[W], out[W];
 #pragma omp for schedule(static)
     for (i64 index = 0; index < groups; ++index) {
@@ -402,42 +446,51 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
       group.spread(h, K, post.h);
       group.spread(mu, K, post.mu);
       const i64 blocks = group.blocks();
+      post.begin(batch ? blocks : LLONG_MAX / (K * W));
       if (batch) {
         s0.reset();
         s1.reset();
+        s2.reset();
         for (i64 b = 0; b < blocks; ++b) {
           const float *xb = group.load(x, b, buffer);
           group.mask(b, mask);
-          post.of(xb, mask);
-          for (i64 j = 0; j < K * W; j += W)
-#pragma omp simd
-            for (int i = 0; i < W; ++i) {
-              s0.f[j + i] += post.t[j + i];
-              s1.f[j + i] += post.t[j + i] * (xb[i] - post.mu[j + i]);
-            }
-          if (b % FLUSH == FLUSH - 1) { s0.done(); s1.done(); }
+          const float *t = post.first(b, xb, mask);
+          for (i64 j = 0; j < K * W; j += LANES) {
+            const vec d = at(xb + j % W) - at(&post.mu[j]), td = at(t + j) * d;
+            at(&s0.f[j]) += at(t + j);
+            at(&s1.f[j]) += td;
+            at(&s2.f[j]) += td * d;
+          }
+          if (b % FLUSH == FLUSH - 1) { s0.done(); s1.done(); s2.done(); }
         }
         s0.done();
         s1.done();
+        s2.done();
         group.gather(s0.d, K, t0.data());
         group.gather(s1.d, K, t1.data());
+        group.gather(s2.d, K, t2.data());
+        bool near = true;
         for (i64 k = 0; k < K; ++k)
           for (i64 c = group.c0; c < group.c0 + group.width; ++c) {
-            const i64 at = k * C + c;
-            mass[at] = static_cast<float>(t0[at]);
-            if (!(t0[at] < dead)) m[at] = static_cast<float>(mu[at] + t1[at] / t0[at]);
+            const i64 j = k * C + c;
+            mass[j] = static_cast<float>(t0[j]);
+            if (t0[j] < dead) continue;
+            const double offset = t1[j] / t0[j], variance = t2[j] / t0[j] - offset * offset;
+            near = near && offset * offset <= NEAR * variance;
+            m[j] = static_cast<float>(mu[j] + offset);
+            v[j] = static_cast<float>(variance);
           }
         group.spread(m, K, mean);
         s1.reset();
-        for (i64 b = 0; b < blocks; ++b) {
+        for (i64 b = 0; !near && b < blocks; ++b) {
           const float *xb = group.load(x, b, buffer);
           group.mask(b, mask);
-          post.of(xb, mask);
+          const float *t = post.again(b, xb, mask);
           for (i64 j = 0; j < K * W; j += W)
 #pragma omp simd
             for (int i = 0; i < W; ++i) {
               const float d = xb[i] - mean[j + i];
-              s1.f[j + i] += post.t[j + i] * d * d;
+              s1.f[j + i] += t[j + i] * d * d;
             }
           if (b % FLUSH == FLUSH - 1) s1.done();
         }
@@ -445,7 +498,7 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
         group.gather(s1.d, K, t1.data());
         for (i64 k = 0; k < K; ++k)
           for (i64 c = group.c0; c < group.c0 + group.width; ++c)
-            if (!(t0[k * C + c] < dead)) v[k * C + c] = static_cast<float>(t1[k * C + c] / t0[k * C + c]);
+            if (!near && !(t0[k * C + c] < dead)) v[k * C + c] = static_cast<float>(t1[k * C + c] / t0[k * C + c]);
       } else {
         group.spread(m, K, mean);
       }
@@ -455,12 +508,12 @@ void scalar_forward(const float *x, const float *a, const float *h, const float 
       for (i64 b = 0; b < blocks; ++b) {
         const float *xb = group.load(x, b, buffer);
         group.mask(b, mask);
-        post.of(xb, mask);
+        const float *t = batch ? post.again(b, xb, mask) : post.first(b, xb, mask);
 #pragma omp simd
         for (int i = 0; i < W; ++i) out[i] = 0.f;
         for (i64 j = 0; j < K * W; j += W)
 #pragma omp simd
-          for (int i = 0; i < W; ++i) out[i] += post.t[j + i] * scale[j + i] * (xb[i] - mean[j + i]);
+          for (int i = 0; i < W; ++i) out[i] += t[j + i] * scale[j + i] * (xb[i] - mean[j + i]);
         group.store(y, b, out);
       }
     }
@@ -496,16 +549,17 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
       group.spread(v, K, var);
       for (i64 j = 0; j < K * W; ++j) root[j] = 1.f / std::sqrt(var[j] + eps);
       const i64 blocks = group.blocks();
+      post.begin(batch ? blocks : LLONG_MAX / (K * W));
       sp.reset(); sq.reset(); s0.reset(); s1.reset(); s2.reset();
       if (batch) {
         for (i64 b = 0; b < blocks; ++b) {
           const float *xb = group.load(x, b, xbuf), *gb = group.load(g, b, gbuf);
           group.mask(b, mask);
-          post.of(xb, mask);
+          const float *t = post.first(b, xb, mask);
           for (i64 j = 0; j < K * W; j += W)
 #pragma omp simd
             for (int i = 0; i < W; ++i) {
-              const float eg = post.t[j + i] * w[j / W] * gb[i];
+              const float eg = t[j + i] * w[j / W] * gb[i];
               sp.f[j + i] += eg;
               sq.f[j + i] += eg * (xb[i] - mean[j + i]);
             }
@@ -524,23 +578,23 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
       for (i64 b = 0; b < blocks; ++b) {
         const float *xb = group.load(x, b, xbuf), *gb = group.load(g, b, gbuf);
         group.mask(b, mask);
-        post.of(xb, mask);
+        const float *t = batch ? post.again(b, xb, mask) : post.first(b, xb, mask);
 #pragma omp simd
         for (int i = 0; i < W; ++i) out[i] = dot[i] = 0.f;
         for (i64 j = 0; j < K * W; j += W) {
           const float wk = w[j / W];
 #pragma omp simd
           for (int i = 0; i < W; ++i) {
-            const float t = post.t[j + i], d = xb[i] - mean[j + i], gr = gb[i] * wk * root[j + i];
+            const float tk = t[j + i], d = xb[i] - mean[j + i], gr = gb[i] * wk * root[j + i];
             const float D = d * (gr + dm[j + i]) + dv[j + i] * (d * d - var[j + i]);
             dtau[j + i] = D;
-            dot[i] += t * D;
-            out[i] += t * (gr + dm[j + i] + 2.f * dv[j + i] * d);
+            dot[i] += tk * D;
+            out[i] += tk * (gr + dm[j + i] + 2.f * dv[j + i] * d);
           }
           if (!batch)
 #pragma omp simd
             for (int i = 0; i < W; ++i) {
-              const float eg = post.t[j + i] * wk * gb[i];
+              const float eg = t[j + i] * wk * gb[i];
               sp.f[j + i] += eg;
               sq.f[j + i] += eg * (xb[i] - mean[j + i]);
             }
@@ -548,7 +602,7 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
         for (i64 j = 0; j < K * W; j += W)
 #pragma omp simd
           for (int i = 0; i < W; ++i) {
-            const float dl = post.t[j + i] * (dtau[j + i] - dot[i]), d = xb[i] - post.mu[j + i];
+            const float dl = t[j + i] * (dtau[j + i] - dot[i]), d = xb[i] - post.mu[j + i];
             out[i] -= dl * 2.f * post.h[j + i] * d;
             s0.f[j + i] += dl;
             s1.f[j + i] += dl * d;
@@ -567,15 +621,16 @@ void scalar_backward(const float *x, const float *g, const float *a, const float
 
 // ---- mixture, one posterior a position
 
-// tau from a (K) = log prior - sum log(s)/2, h and mu (K, C). With batch: mass (K) and m (K, C); otherwise y at once.
-void joint_forward(const float *x, const float *a, const float *h, const float *mu, const float *w, float *tau,
-                   float *mass, float *m, const float *scale, float *y, i64 N, i64 C, i64 L, i64 K, int last,
-                   int batch, float dead, int threads) {
+// tau from a (K) = log prior - sum log(s)/2, h and mu (K, C). With batch: mass (K), m and v (K, C), and whether v is
+// exact enough, else joint_squares is due; without: y at once.
+int joint_forward(const float *x, const float *a, const float *h, const float *mu, const float *w, float *tau,
+                  float *mass, float *m, float *v, const float *scale, const float *shift, float *y, i64 N, i64 C,
+                  i64 L, i64 K, int last, int batch, float dead, int threads) {
   const Tiles tiles(N, C, L, last);
-  auto sums = tables(threads, 1, K, C, last);
+  auto sums = tables(threads, batch ? 2 : 0, K, C, last);
   auto masses = tables(threads, 1, K, 1, true);
   over_tiles(tiles, threads, sums, [&](std::vector<Table> &own, i64 begin, i64 end) {
-    Table &count = masses[&own - &sums[0]][0], &offset = own[0];
+    Table &count = masses[&own - &sums[0]][0];
     floats t(K * W), e(K * W);
     alignas(64) float buffer[W], mask[W];
     for (i64 index = begin; index < end; ++index) {
@@ -596,16 +651,27 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
           }
         }
       } else {
-        for (int i = 0; i < tile.width; ++i) {
-          const float *xr = x + tiles.point(tile, i);
+        in_fours(tile.width, [&](auto count, int i) {
+          constexpr int n = decltype(count)::value;
           for (i64 k = 0; k < K; ++k) {
-            const float *hk = h + k * C, *mk = mu + k * C;
-            float s = 0.f;
-#pragma omp simd reduction(+ : s)
-            for (i64 c = 0; c < C; ++c) { const float d = xr[c] - mk[c]; s += hk[c] * d * d; }
-            t[k * W + i] -= s;
+            vec sum[n] = {};
+            for (i64 c = 0; c + LANES <= C; c += LANES) {
+              const vec hk = at(h + k * C + c), mk = at(mu + k * C + c);
+              for (int q = 0; q < n; ++q) {
+                const vec d = at(x + tiles.point(tile, i + q) + c) - mk;
+                sum[q] += hk * d * d;
+              }
+            }
+            for (int q = 0; q < n; ++q) {
+              float rest = total(sum[q]);
+              for (i64 c = C - C % LANES; c < C; ++c) {
+                const float d = x[tiles.point(tile, i + q) + c] - mu[k * C + c];
+                rest += h[k * C + c] * d * d;
+              }
+              t[k * W + i + q] -= rest;
+            }
           }
-        }
+        });
       }
       softmax_block(t.data(), mask, K);
       tiles.store(tau, tile, K, t);
@@ -613,7 +679,7 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
         for (i64 k = 0; k < K; ++k)
 #pragma omp simd
           for (int i = 0; i < W; ++i) e[k * W + i] = t[k * W + i] * w[k];
-        apply_tile(tiles, tile, x, e, m, scale, y, K);
+        apply_tile(tiles, tile, x, e, m, scale, shift, y, K);
         continue;
       }
       for (i64 k = 0; k < K; ++k) {
@@ -622,41 +688,67 @@ void joint_forward(const float *x, const float *a, const float *h, const float *
         for (int i = 0; i < W; ++i) s += t[k * W + i];
         count.f[k] += s;
       }
+      Table &one = own[0], &two = own[1];
       if (!tiles.last) {
         for (i64 c = 0; c < C; ++c) {
           const float *xb = tiles.row(x, tile, c, buffer);
           for (i64 k = 0; k < K; ++k) {
             const float mk = mu[k * C + c];
-            float *to = offset.lanes(k, c);
-            for (int b = 0; b < W; b += LANES)
-#pragma omp simd
-              for (int i = 0; i < LANES; ++i) to[i] += t[k * W + b + i] * (xb[b + i] - mk);
+            vec first = at(one.lanes(k, c)), second = at(two.lanes(k, c));
+            for (int b = 0; b < W; b += LANES) {
+              const vec d = at(xb + b) - mk, td = at(&t[k * W + b]) * d;
+              first += td;
+              second += td * d;
+            }
+            at(one.lanes(k, c)) = first;
+            at(two.lanes(k, c)) = second;
           }
         }
       } else {
-        for (int i = 0; i < tile.width; ++i) {
-          const float *xr = x + tiles.point(tile, i);
+        in_fours(tile.width, [&](auto four, int i) {
+          constexpr int n = decltype(four)::value;
           for (i64 k = 0; k < K; ++k) {
-            const float tk = t[k * W + i], *mk = mu + k * C;
-            float *to = offset.row(k);
-#pragma omp simd
-            for (i64 c = 0; c < C; ++c) to[c] += tk * (xr[c] - mk[c]);
+            i64 c = 0;
+            for (; c + LANES <= C; c += LANES) {
+              const vec mk = at(mu + k * C + c);
+              vec first = at(one.row(k) + c), second = at(two.row(k) + c);
+              for (int q = 0; q < n; ++q) {
+                const vec d = at(x + tiles.point(tile, i + q) + c) - mk, td = t[k * W + i + q] * d;
+                first += td;
+                second += td * d;
+              }
+              at(one.row(k) + c) = first;
+              at(two.row(k) + c) = second;
+            }
+            for (; c < C; ++c)
+              for (int q = 0; q < n; ++q) {
+                const float d = x[tiles.point(tile, i + q) + c] - mu[k * C + c], td = t[k * W + i + q] * d;
+                one.row(k)[c] += td;
+                two.row(k)[c] += td * d;
+              }
           }
-        }
+        });
       }
-      if (index % 4 == 3) { count.done(); if (tiles.last) offset.done(); }
+      if (index % 4 == 3) { count.done(); if (tiles.last) { one.done(); two.done(); } }
     }
     count.done();
   });
-  if (!batch) return;
+  if (!batch) return 1;
   for (int thread = 1; thread < threads; ++thread)
     for (i64 k = 0; k < K; ++k) masses[0][0].d[k] += masses[thread][0].d[k];
+  int near = 1;
   for (i64 k = 0; k < K; ++k) {
     const double s = masses[0][0].d[k];
     mass[k] = static_cast<float>(s);
-    if (!(s < dead))
-      for (i64 c = 0; c < C; ++c) m[k * C + c] = static_cast<float>(mu[k * C + c] + sums[0][0].d[k * C + c] / s);
+    if (s < dead) continue;
+    for (i64 j = k * C; j < (k + 1) * C; ++j) {
+      const double offset = sums[0][0].d[j] / s, variance = sums[0][1].d[j] / s - offset * offset;
+      near = near && offset * offset <= NEAR * variance;
+      m[j] = static_cast<float>(mu[j] + offset);
+      v[j] = static_cast<float>(variance);
+    }
   }
+  return near;
 }
 
 // Sum over positions of tau (x - m)^2, (K, C).
@@ -683,15 +775,26 @@ void joint_squares(const float *x, const float *tau, const float *m, float *squa
         }
         continue;
       }
-      for (int i = 0; i < tile.width; ++i) {
-        const float *xr = x + tiles.point(tile, i);
-        for (i64 k = 0; k < K; ++k) {
-          const float tk = t[k * W + i], *mk = m + k * C;
-          float *to = own[0].row(k);
-#pragma omp simd
-          for (i64 c = 0; c < C; ++c) { const float d = xr[c] - mk[c]; to[c] += tk * d * d; }
-        }
-      }
+        in_fours(tile.width, [&](auto four, int i) {
+          constexpr int n = decltype(four)::value;
+          for (i64 k = 0; k < K; ++k) {
+            i64 c = 0;
+            for (; c + LANES <= C; c += LANES) {
+              const vec mk = at(m + k * C + c);
+              vec sum = at(own[0].row(k) + c);
+              for (int q = 0; q < n; ++q) {
+                const vec d = at(x + tiles.point(tile, i + q) + c) - mk;
+                sum += t[k * W + i + q] * d * d;
+              }
+              at(own[0].row(k) + c) = sum;
+            }
+            for (; c < C; ++c)
+              for (int q = 0; q < n; ++q) {
+                const float d = x[tiles.point(tile, i + q) + c] - m[k * C + c];
+                own[0].row(k)[c] += t[k * W + i + q] * d * d;
+              }
+          }
+        });
       if (index % 4 == 3) own[0].done();
     }
   });
@@ -699,8 +802,8 @@ void joint_squares(const float *x, const float *tau, const float *m, float *squa
 }
 
 // y from given responsibilities.
-void joint_apply(const float *x, const float *tau, const float *w, const float *m, const float *scale, float *y, i64 N,
-                 i64 C, i64 L, i64 K, int last, int threads) {
+void joint_apply(const float *x, const float *tau, const float *w, const float *m, const float *scale,
+                 const float *shift, float *y, i64 N, i64 C, i64 L, i64 K, int last, int threads) {
   const Tiles tiles(N, C, L, last);
   auto none = tables(threads, 0, K, C, last);
   over_tiles(tiles, threads, none, [&](std::vector<Table> &, i64 begin, i64 end) {
@@ -711,7 +814,7 @@ void joint_apply(const float *x, const float *tau, const float *w, const float *
       for (i64 k = 0; k < K; ++k)
 #pragma omp simd
         for (int i = 0; i < W; ++i) t[k * W + i] *= w[k];
-      apply_tile(tiles, tile, x, t, m, scale, y, K);
+      apply_tile(tiles, tile, x, t, m, scale, shift, y, K);
     }
   });
 }
@@ -722,7 +825,7 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
   const Tiles tiles(N, C, L, last);
   auto sums = tables(threads, 2, K, C, last);
   over_tiles(tiles, threads, sums, [&](std::vector<Table> &own, i64 begin, i64 end) {
-    floats t(K * W), U(K * W);
+    floats t(K * W), U(K * W), parts(4 * K * LANES);
     alignas(64) float xbuf[W], gbuf[W];
     for (i64 index = begin; index < end; ++index) {
       const Tile tile = tiles.at(index);
@@ -735,33 +838,50 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
           const float *xb = tiles.row(x, tile, c, xbuf), *gb = tiles.row(g, tile, c, gbuf);
           for (i64 k = 0; k < K; ++k) {
             const float mk = m[k * C + c], s = scale[k * C + c];
-            float *P = own[0].lanes(k, c), *Q = own[1].lanes(k, c), *T = &t[k * W], *V = &U[k * W];
-            for (int b = 0; b < W; b += LANES)
-#pragma omp simd
-              for (int i = 0; i < LANES; ++i) {
-                const float gd = gb[b + i] * (xb[b + i] - mk);
-                P[i] += T[b + i] * gb[b + i];
-                Q[i] += T[b + i] * gd;
-                V[b + i] += gd * s;
-              }
+            vec P = at(own[0].lanes(k, c)), Q = at(own[1].lanes(k, c));
+            for (int b = 0; b < W; b += LANES) {
+              const vec gv = at(gb + b), tv = at(&t[k * W + b]), gd = gv * (at(xb + b) - mk);
+              P += tv * gv;
+              Q += tv * gd;
+              at(&U[k * W + b]) += gd * s;
+            }
+            at(own[0].lanes(k, c)) = P;
+            at(own[1].lanes(k, c)) = Q;
           }
         }
       } else {
-        for (int i = 0; i < tile.width; ++i) {
-          const float *xr = x + tiles.point(tile, i), *gr = g + tiles.point(tile, i);
-          for (i64 k = 0; k < K; ++k) {
-            const float e = t[k * W + i], *mk = m + k * C, *s = scale + k * C;
-            float *P = own[0].row(k), *Q = own[1].row(k), sum = 0.f;
-#pragma omp simd reduction(+ : sum)
-            for (i64 c = 0; c < C; ++c) {
-              const float gd = gr[c] * (xr[c] - mk[c]);
-              P[c] += e * gr[c];
-              Q[c] += e * gd;
-              sum += gd * s[c];
+        in_fours(tile.width, [&](auto count, int i) {
+          constexpr int n = decltype(count)::value;
+          std::fill(parts.begin(), parts.end(), 0.f);
+          i64 c = 0;
+          for (; c + LANES <= C; c += LANES)
+            for (i64 k = 0; k < K; ++k) {
+              const vec mv = at(m + k * C + c), sv = at(scale + k * C + c);
+              vec P = at(own[0].row(k) + c), Q = at(own[1].row(k) + c);
+              for (int q = 0; q < n; ++q) {
+                const i64 from = tiles.point(tile, i + q) + c;
+                const vec gv = at(g + from), gd = gv * (at(x + from) - mv);
+                const float e = t[k * W + i + q];
+                P += e * gv;
+                Q += e * gd;
+                at(&parts[(k * 4 + q) * LANES]) += gd * sv;
+              }
+              at(own[0].row(k) + c) = P;
+              at(own[1].row(k) + c) = Q;
             }
-            U[k * W + i] = sum;
-          }
-        }
+          for (i64 k = 0; k < K; ++k)
+            for (int q = 0; q < n; ++q) {
+              float sum = total(at(&parts[(k * 4 + q) * LANES]));
+              for (i64 r = c; r < C; ++r) {
+                const i64 from = tiles.point(tile, i + q) + r;
+                const float gd = g[from] * (x[from] - m[k * C + r]), e = t[k * W + i + q];
+                own[0].row(k)[r] += e * g[from];
+                own[1].row(k)[r] += e * gd;
+                sum += gd * scale[k * C + r];
+              }
+              U[k * W + i + q] = sum;
+            }
+        });
         if (index % 4 == 3) { own[0].done(); own[1].done(); }
       }
       tiles.store(u, tile, K, U);
@@ -809,16 +929,27 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
             }
           }
         } else if (batch) {
-          for (int i = 0; i < tile.width; ++i) {
-            const float *xr = x + tiles.point(tile, i);
+          in_fours(tile.width, [&](auto count, int i) {
+            constexpr int n = decltype(count)::value;
             for (i64 k = 0; k < K; ++k) {
-              const float *mk = m + k * C, *a = dm + k * C, *b = dv + k * C;
-              float s = 0.f;
-#pragma omp simd reduction(+ : s)
-              for (i64 c = 0; c < C; ++c) { const float d = xr[c] - mk[c]; s += d * (a[c] + b[c] * d); }
-              D[k * W + i] += s;
+              vec sum[n] = {};
+              for (i64 c = 0; c + LANES <= C; c += LANES) {
+                const vec mk = at(m + k * C + c), a = at(dm + k * C + c), b = at(dv + k * C + c);
+                for (int q = 0; q < n; ++q) {
+                  const vec d = at(x + tiles.point(tile, i + q) + c) - mk;
+                  sum[q] += d * (a + b * d);
+                }
+              }
+              for (int q = 0; q < n; ++q) {
+                float rest = total(sum[q]);
+                for (i64 c = C - C % LANES; c < C; ++c) {
+                  const float d = x[tiles.point(tile, i + q) + c] - m[k * C + c];
+                  rest += d * (dm[k * C + c] + dv[k * C + c] * d);
+                }
+                D[k * W + i + q] += rest;
+              }
             }
-          }
+          });
         }
 #pragma omp simd
         for (int i = 0; i < W; ++i) dot[i] = 0.f;
@@ -838,54 +969,71 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
       if (!tiles.last) {
         for (i64 c = 0; c < C; ++c) {
           const float *xb = tiles.row(x, tile, c, xbuf), *gb = tiles.row(g, tile, c, gbuf);
-#pragma omp simd
-          for (int i = 0; i < W; ++i) out[i] = 0.f;
+          vec sum[W / LANES] = {};
           for (i64 k = 0; k < K; ++k) {
-            const i64 at = k * C + c;
-            const float s = w[k] * scale[at], a = dm[at], b = 2.f * dv[at], mk = m[at], *T = &t[k * W];
-#pragma omp simd
-            for (int i = 0; i < W; ++i) out[i] += T[i] * (s * gb[i] + a + b * (xb[i] - mk));
+            const i64 j = k * C + c;
+            const float s = w[k] * scale[j], b = 2.f * dv[j], a = dm[j], hk = -2.f * h[j], mk = m[j], muk = mu[j];
+            const float *T = &t[k * W], *E = &D[k * W];
+            for (int q = 0; q < W / LANES; ++q)
+              sum[q] += at(T + q * LANES) * (s * at(gb + q * LANES) + (a + b * (at(xb + q * LANES) - mk)));
             if (constant) continue;
-            const float hk = 2.f * h[at], muk = mu[at], *E = &D[k * W];
-            float *one = own[0].lanes(k, c), *two = own[1].lanes(k, c);
-            for (int j = 0; j < W; j += LANES)
-#pragma omp simd
-              for (int i = 0; i < LANES; ++i) {
-                const float d = xb[j + i] - muk, ed = E[j + i] * d;
-                out[j + i] -= hk * ed;
-                one[i] += ed;
-                two[i] += ed * d;
-              }
+            vec one = at(own[0].lanes(k, c)), two = at(own[1].lanes(k, c));
+            for (int q = 0; q < W / LANES; ++q) {
+              const vec d = at(xb + q * LANES) - muk, ed = at(E + q * LANES) * d;
+              sum[q] += hk * ed;
+              one += ed;
+              two += ed * d;
+            }
+            at(own[0].lanes(k, c)) = one;
+            at(own[1].lanes(k, c)) = two;
           }
+          for (int q = 0; q < W / LANES; ++q) at(out + q * LANES) = sum[q];
           std::memcpy(dx + (tile.n * C + c) * tiles.L + tile.l0, out, tile.width * sizeof(float));
         }
         if (index % 4 == 3) zero.done();
         continue;
       }
-      for (int i = 0; i < tile.width; ++i) {
-        const i64 at = tiles.point(tile, i);
-        const float *xr = x + at, *gr = g + at;
-        float *dr = dx + at;
-        for (i64 c = 0; c < C; ++c) dr[c] = 0.f;
-        for (i64 k = 0; k < K; ++k) {
-          const float tk = t[k * W + i], e = tk * w[k];
-          const float *s = scale + k * C, *a = dm + k * C, *b = dv + k * C, *mk = m + k * C;
-          if (constant) {
-#pragma omp simd
-            for (i64 c = 0; c < C; ++c) dr[c] += e * s[c] * gr[c] + tk * (a[c] + 2.f * b[c] * (xr[c] - mk[c]));
-            continue;
+      in_fours(tile.width, [&](auto count, int i) {
+        constexpr int n = decltype(count)::value;
+        for (i64 c = 0; c + LANES <= C; c += LANES) {
+          vec sum[n] = {};
+          for (i64 k = 0; k < K; ++k) {
+            const i64 j = k * C + c;
+            const vec s = w[k] * at(scale + j), b = 2.f * at(dv + j), a = at(dm + j), mk = at(m + j);
+            for (int q = 0; q < n; ++q) {
+              const i64 from = tiles.point(tile, i + q) + c;
+              sum[q] += t[k * W + i + q] * (s * at(g + from) + (a + b * (at(x + from) - mk)));
+            }
+            if (constant) continue;
+            const vec hk = -2.f * at(h + j), muk = at(mu + j);
+            vec one = at(own[0].row(k) + c), two = at(own[1].row(k) + c);
+            for (int q = 0; q < n; ++q) {
+              const vec d = at(x + tiles.point(tile, i + q) + c) - muk, ed = D[k * W + i + q] * d;
+              sum[q] += hk * ed;
+              one += ed;
+              two += ed * d;
+            }
+            at(own[0].row(k) + c) = one;
+            at(own[1].row(k) + c) = two;
           }
-          const float dl = D[k * W + i], *hk = h + k * C, *muk = mu + k * C;
-          float *one = own[0].row(k), *two = own[1].row(k);
-#pragma omp simd
-          for (i64 c = 0; c < C; ++c) {
-            const float d = xr[c] - muk[c], ed = dl * d;
-            dr[c] += e * s[c] * gr[c] + tk * (a[c] + 2.f * b[c] * (xr[c] - mk[c])) - 2.f * hk[c] * ed;
-            one[c] += ed;
-            two[c] += ed * d;
+          for (int q = 0; q < n; ++q) at(dx + tiles.point(tile, i + q) + c) = sum[q];
+        }
+      });
+      for (i64 c = C - C % LANES; c < C; ++c)
+        for (i64 k = 0; k < K; ++k) {
+          const i64 j = k * C + c;
+          for (int i = 0; i < tile.width; ++i) {
+            const i64 from = tiles.point(tile, i) + c;
+            float sum = t[k * W + i] * (w[k] * scale[j] * g[from] + dm[j] + 2.f * dv[j] * (x[from] - m[j]));
+            if (!constant) {
+              const float d = x[from] - mu[j], ed = D[k * W + i] * d;
+              sum -= 2.f * h[j] * ed;
+              own[0].row(k)[c] += ed;
+              own[1].row(k)[c] += ed * d;
+            }
+            dx[from] = k ? dx[from] + sum : sum;
           }
         }
-      }
       if (index % 4 == 3) { zero.done(); for (Table &table : own) table.done(); }
     }
     zero.done();

@@ -153,32 +153,34 @@ class MixtureNorm(FeatureNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         """Eq. 7 with the batch's moments in training, eq. 15 with running ones in evaluation."""
-        y = self._normalize_batch(x) if self.training else self._normalize_running(x)
-        if self.weight is None or self.bias is None:
-            return y
-        return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
+        gain, bias = (None if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
+        return (
+            self._normalize_batch(x, gain, bias) if self.training else self._normalize_running(x, gain, bias)
+        )
 
-    def _normalize_batch(self, x: Tensor) -> Tensor:
+    def _normalize_batch(self, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
         if self.fitted and x.numel():
             self._fit(x.detach())
         components = self._components(x.dtype)
         stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         constant = not self.differentiate_tau
-        y, moments = normalize_batch(x, components, *stored, self.eps, joint=True, constant=constant)
+        y, moments = normalize_batch(
+            x, components, *stored, self.eps, joint=True, constant=constant, gain=gain, bias=bias
+        )
         alive = moments.mass >= SMALLEST_COUNT
         average_(self.running_mean, moments.mean, self.momentum, alive)
         average_(self.running_var, moments.variance, self.momentum, alive)
         average_(self.running_prior, components.log_prior.exp(), self.momentum)
         return y
 
-    def _normalize_running(self, x: Tensor) -> Tensor:
+    def _normalize_running(self, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
         mean, variance = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         components = self._components(x.dtype)
         if self.fitted:
             smallest = torch.finfo(x.dtype).tiny
             log_prior = snapshot(self.running_prior, x.dtype).clamp_min(smallest).log()
             components = Components(log_prior, mean, variance + self.eps)
-        return normalize_given(x, components, mean, variance, self.eps, joint=True)
+        return normalize_given(x, components, mean, variance, self.eps, joint=True, gain=gain, bias=bias)
 
     def _components(self, dtype: torch.dtype) -> Components:
         weights, means, variances = self._mixture(dtype)

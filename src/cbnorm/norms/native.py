@@ -96,12 +96,15 @@ def _processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
-def call(name: str, *arguments: Tensor | float | None) -> None:
-    """Call a kernel; tensors become addresses, None a null pointer, and the number of threads comes last."""
+def call(name: str, *arguments: Tensor | float | None) -> int:
+    """Call a kernel; tensors become addresses, None a null pointer, and the number of threads comes last.
+
+    Returns what the kernel returns; most return nothing and the number has no meaning.
+    """
     loaded = library()
     if loaded is None:
         raise RuntimeError("the kernels are not available; ask wanted() first")
-    getattr(loaded, name)(*map(_c_value, arguments), ctypes.c_int(torch.get_num_threads()))
+    return int(getattr(loaded, name)(*map(_c_value, arguments), ctypes.c_int(torch.get_num_threads())))
 
 
 def _c_value(value: Tensor | float | None) -> object:
