@@ -219,7 +219,7 @@ class VectorMixture(Function):
         root = (v + eps).rsqrt()
         scale = _scale(v, eps, None if gain is None else _table(gain))
         p, q, l1, l2 = (torch.zeros_like(m) for _ in range(4))
-        u, l0 = torch.empty_like(tau), torch.zeros_like(mass)
+        u, l0 = None if constant else torch.empty_like(tau), torch.zeros_like(mass)
         call("joint_sums", source, g, tau, w, m, scale, p, q, u, *sizes)
         alive = mass >= dead if batch else torch.zeros_like(mass, dtype=torch.bool)
         by_mean, by_variance = -scale * p, -0.5 * root**2 * scale * q

@@ -819,7 +819,8 @@ void joint_apply(const float *x, const float *tau, const float *w, const float *
   });
 }
 
-// p = sum e g, q = sum e g (x - m), (K, C); u = sum over channels of g (x - m) scale, shaped like tau.
+// p = sum e g, q = sum e g (x - m), (K, C); u = sum over channels of g (x - m) scale, shaped like tau,
+// unless null.
 void joint_sums(const float *x, const float *g, const float *tau, const float *w, const float *m, const float *scale,
                 float *p, float *q, float *u, i64 N, i64 C, i64 L, i64 K, int last, int threads) {
   const Tiles tiles(N, C, L, last);
@@ -843,7 +844,7 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
               const vec gv = at(gb + b), tv = at(&t[k * W + b]), gd = gv * (at(xb + b) - mk);
               P += tv * gv;
               Q += tv * gd;
-              at(&U[k * W + b]) += gd * s;
+              if (u) at(&U[k * W + b]) += gd * s;
             }
             at(own[0].lanes(k, c)) = P;
             at(own[1].lanes(k, c)) = Q;
@@ -864,7 +865,7 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
                 const float e = t[k * W + i + q];
                 P += e * gv;
                 Q += e * gd;
-                at(&parts[(k * 4 + q) * LANES]) += gd * sv;
+                if (u) at(&parts[(k * 4 + q) * LANES]) += gd * sv;
               }
               at(own[0].row(k) + c) = P;
               at(own[1].row(k) + c) = Q;
@@ -884,7 +885,7 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
         });
         if (index % 4 == 3) { own[0].done(); own[1].done(); }
       }
-      tiles.store(u, tile, K, U);
+      if (u) tiles.store(u, tile, K, U);
     }
   });
   write(sums[0][0], p);
