@@ -11,6 +11,11 @@ class CbnormError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        """The line; signs that can't be printed, which the input may hold, are shown as escapes."""
+        text = super().__str__()
+        return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
 
 def unexpected(error: BaseException) -> str:
     """The line for an error that nobody thought of."""

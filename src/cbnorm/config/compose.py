@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -92,7 +92,7 @@ def _compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("train", list(overrides), return_hydra_config=hydra)
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # Hydra has its own, OmegaConf its own, and odd words give bare ValueErrors
         raise CbnormError(_explain(error, parsed)) from error
 
 

@@ -24,10 +24,13 @@ CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
 
 def data_dir() -> Path:
     """Return the data folder: ``$CBNORM_DATA_DIR``, else ``cbnorm/data`` in the user's cache folder."""
-    if chosen := os.environ.get("CBNORM_DATA_DIR"):
-        return Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "cbnorm" / "data"
+    try:
+        if chosen := os.environ.get("CBNORM_DATA_DIR"):
+            return Path(chosen).expanduser()
+        return (Path(cache) if cache else Path.home() / ".cache") / "cbnorm" / "data"
+    except RuntimeError as error:
+        raise CbnormError(f"no data folder ({error}): set CBNORM_DATA_DIR to a folder") from error
 
 
 def require(key: str) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import time
 import traceback
 import warnings
@@ -124,6 +125,7 @@ def _description(config: RunConfig) -> dict[str, Any]:
 
 def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
     began = time.monotonic()
+    _refuse_environment()
     device = _device(config)
     torch.set_num_threads(config.trainer.threads)
     parts, journal, checkpointer = _begin(config, held, device, on_epoch)
@@ -184,6 +186,12 @@ def _fit(
             trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
         finally:
             finish_loggers(loggers)
+
+
+def _refuse_environment() -> None:
+    """Lightning takes options of its trainer from the environment, which no record would show."""
+    if names := sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
+        raise CbnormError(f"{names[0]} is set, which can change what a run computes: unset it")
 
 
 def _device(config: RunConfig) -> torch.device:

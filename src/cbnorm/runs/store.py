@@ -173,13 +173,12 @@ class Store:
             raise cannot_write(path, error) from error
 
     def unfinished_business(self, run: str) -> bool:
-        """Whether a run still has a checkpoint, which a kill right after the record leaves behind."""
-        return any((self.folder(run) / name).exists() for name in CHECKPOINTS)
+        """Whether an ended run is to be cleaned: a process that was killed left its claim or a checkpoint."""
+        return any((self.folder(run) / name).exists() for name in ("claim.json", *CHECKPOINTS))
 
     def clean(self, run: str) -> None:
-        """Remove the checkpoints of an ended run, and what killed writers left."""
+        """Remove the checkpoints of an ended run, and what killed writers left; only for who claimed it."""
         folder = self.folder(run)
-        parts = (path for path in folder.glob(".*.part") if not path.name.startswith(".claim."))
-        for path in (*(folder / name for name in CHECKPOINTS), folder / "checkpoint.damaged.pt", *parts):
+        for path in (*folder.glob("checkpoint*.pt"), *folder.glob(".*.part")):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
