@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 
@@ -129,6 +130,12 @@ def test_gradients_that_are_views_are_understood(draw, kernels):
         layer(x).sum().backward()
         (2 * layer(x)).mean().backward()
         assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler here")
+@pytest.mark.skipif(os.environ.get("CBNORM_NATIVE") == "0", reason="switched off")
+def test_kernels_are_built_where_there_is_a_compiler():
+    assert native.library() is not None
 
 
 def test_everything_works_without_kernels():

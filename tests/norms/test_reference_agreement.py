@@ -12,7 +12,7 @@ from cbnorm.norms import (
     SCBNormBase,
     UCBNorm,
 )
-from cbnorm.norms.scb import VARIANCE_FLOOR
+from cbnorm.norms.learned import VARIANCE_FLOOR
 
 K, C = 3, 4
 SHAPES = [(6, C), (5, C, 3), (4, C, 2, 2)]

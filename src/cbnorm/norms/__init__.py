@@ -14,7 +14,8 @@ from cbnorm.norms.convert import convert_norm
 from cbnorm.norms.mn import MixtureNorm
 from cbnorm.norms.mode import ModeNorm
 from cbnorm.norms.registry import NORMS, apply_norm, create_norm, takes_clusters
-from cbnorm.norms.scb import SCBNorm, SCBNormBase
+from cbnorm.norms.scb import SCBNorm
+from cbnorm.norms.scb_base import SCBNormBase
 from cbnorm.norms.ucb import UCBNorm
 
 __all__ = [

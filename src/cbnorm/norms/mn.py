@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from cbnorm.mixtures import Mixture, em_step, kmeans_plusplus
 from cbnorm.norms.base import SMALLEST_COUNT, FeatureNorm, average_, check_count, check_momentum, snapshot
-from cbnorm.norms.mixture import Components, normalize_batch, normalize_given
+from cbnorm.norms.forms import normalize_batch, normalize_given
+from cbnorm.norms.mixture import Components
 
 #: Conjugate golden ratio: multiples of it modulo 1 cover the unit interval evenly.
 GOLDEN = 0.6180339887498949

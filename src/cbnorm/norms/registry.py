@@ -12,7 +12,8 @@ from cbnorm.norms.batch import BatchNorm
 from cbnorm.norms.conditional import ClusterBatchNorm, ConditionalBatchNorm
 from cbnorm.norms.mn import MixtureNorm
 from cbnorm.norms.mode import ModeNorm
-from cbnorm.norms.scb import SCBNorm, SCBNormBase
+from cbnorm.norms.scb import SCBNorm
+from cbnorm.norms.scb_base import SCBNormBase
 from cbnorm.norms.ucb import UCBNorm
 
 

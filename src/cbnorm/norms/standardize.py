@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cbnorm.norms import native
-from cbnorm.norms.fused import Affine, SampleMomentsFunction
+from cbnorm.norms.fused_affine import Affine, SampleMomentsFunction
 
 
 class SampleMoments(NamedTuple):

@@ -16,13 +16,9 @@ from cbnorm.norms.base import (
     local_generator,
     snapshot,
 )
-from cbnorm.norms.mixture import (
-    Components,
-    Moments,
-    normalize_batch,
-    normalize_given,
-)
-from cbnorm.norms.scb import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR
+from cbnorm.norms.forms import normalize_batch, normalize_given
+from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR
+from cbnorm.norms.mixture import Components, Moments
 
 Update = Literal["weight", "moving_average"]
 TrainStats = Literal["batch", "params"]

@@ -1,107 +1,17 @@
-"""Autograd functions around the kernels: nothing of size (N, K, C, L) is kept, it is computed again.
+"""Autograd functions of mixture normalization around the kernels.
 
-Each takes the plain definition as its first argument and falls back to it for second derivatives.
+Nothing of size (N, K, C, L) is kept for the backward pass: responsibilities of scalars are computed again,
+those of positions are K numbers a position. Second derivatives come from the plain definitions.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from cbnorm.norms.fused_affine import Plain, differentiate, table
 from cbnorm.norms.native import call, layout, matching
-
-Plain = Callable[..., Any]
-
-
-def _table(values: Tensor) -> Tensor:
-    return values.detach().to(torch.float32).contiguous()
-
-
-def differentiate(plain: Plain, inputs: Sequence[Tensor | None], grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of ``plain(*inputs)`` that can be differentiated again.
-
-    Aliases of the inputs are differentiated by, so that one input that was computed from another is not
-    counted twice.
-    """
-    with torch.enable_grad():
-        aliases = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
-        output = plain(*aliases)
-        wanted = [alias for alias in aliases if alias is not None and alias.requires_grad]
-        grads = iter(torch.autograd.grad(output, wanted, grad, create_graph=True, allow_unused=True))
-    return tuple(next(grads) if a is not None and a.requires_grad else None for a in aliases)
-
-
-class Affine(Function):
-    """``(x - centre) slope + shift`` with tables (N, C) or (1, C)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, plain: Plain, x: Tensor, centre: Tensor, slope: Tensor, shift: Tensor | None
-    ) -> Tensor:
-        """See :func:`cbnorm.norms.standardize.apply_affine`."""
-        source, last = layout(x.detach())
-        tables = [None if table is None else _table(table) for table in (centre, slope, shift)]
-        y = torch.empty_like(source)
-        steps = [_step(table) for table in tables]
-        call("affine_forward", source, *tables, y, *source.shape, last, *steps)
-        ctx.save_for_backward(x, centre, slope, shift)
-        ctx.plain = plain
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """One pass: gradient of ``x`` and the two sums over positions that give all others."""
-        x, centre, slope, shift = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return None, *differentiate(ctx.plain, (x, centre, slope, shift), grad)
-        source, last = layout(x)
-        g, dx = matching(grad, last=last), torch.empty_like(source)
-        m, a = _table(centre), _table(slope)
-        total, moment = source.new_empty(x.shape[:2]), source.new_empty(x.shape[:2])
-        call("affine_backward", source, g, m, a, dx, total, moment, *x.shape, last, _step(m), _step(a))
-        by_shift = None if shift is None else _sum_rows(total, shift)
-        return None, dx, _sum_rows(-a * total, centre), _sum_rows(moment, slope), by_shift
-
-
-def _step(table: Tensor | None) -> int:
-    """Distance between rows of a table, 0 for one shared row."""
-    return 0 if table is None or table.shape[0] == 1 else table.shape[1]
-
-
-def _sum_rows(values: Tensor, like: Tensor) -> Tensor:
-    return values.sum(dim=0, keepdim=True) if like.shape[0] == 1 else values
-
-
-class SampleMomentsFunction(Function):
-    """Mean and centred sum of squares of every channel of every sample."""
-
-    @staticmethod
-    def forward(ctx: Any, plain: Plain, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :func:`cbnorm.norms.standardize.sample_moments`."""
-        source, last = layout(x.detach())
-        mean, square = source.new_empty(x.shape[:2]), source.new_empty(x.shape[:2])
-        call("sample_moments", source, mean, square, *x.shape, last)
-        ctx.save_for_backward(x, mean)
-        ctx.plain = plain
-        return mean, square
-
-    @staticmethod
-    def backward(ctx: Any, by_mean: Tensor, by_square: Tensor) -> tuple[Tensor | None, ...]:
-        """``by_mean / L + 2 by_square (x - mean)``: an affine map again."""
-        x, mean = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            with torch.enable_grad():
-                alias = x.view_as(x)
-                outputs = ctx.plain(alias)
-                return None, torch.autograd.grad(outputs, alias, (by_mean, by_square), create_graph=True)[0]
-        source, last = layout(x)
-        dx = torch.empty_like(source)
-        slope, shift = _table(2 * by_square), _table(by_mean / x.shape[2])
-        step = x.shape[1]
-        call("affine_forward", source, mean, slope, shift, dx, *x.shape, last, step, step, step)
-        return None, dx
 
 
 class ScalarMixture(Function):
@@ -127,7 +37,7 @@ class ScalarMixture(Function):
         """
         batch, eps, dead, _ = settings
         source, last = layout(x.detach())
-        m, v = _table(mean).clone(), _table(variance).clone()
+        m, v = table(mean).clone(), table(variance).clone()
         y, mass = torch.empty_like(source), torch.empty_like(m)
         densities = _densities(log_prior, mu, s)
         call("scalar_forward", source, *densities, mass, m, v, y, *x.shape, len(m), last, batch, eps, dead)
@@ -162,7 +72,7 @@ class ScalarMixture(Function):
 def _densities(log_prior: Tensor, mu: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     constant = log_prior[:, None] - 0.5 * s.log()
     weight = (-0.5 * log_prior).exp()
-    return _table(constant), _table(0.5 / s), _table(mu), _table(weight)
+    return table(constant), table(0.5 / s), table(mu), table(weight)
 
 
 class VectorMixture(Function):
@@ -185,12 +95,12 @@ class VectorMixture(Function):
         """As :class:`ScalarMixture`, and ``gain · y + bias`` (C) in the same pass."""
         batch, eps, dead, _ = settings
         source, last = layout(x.detach())
-        m, v = _table(mean).clone(), _table(variance).clone()
+        m, v = table(mean).clone(), table(variance).clone()
         y, mass = torch.empty_like(source), source.new_ones(len(m), 1)
         tau = source.new_empty(len(m) * x.shape[0] * x.shape[2])
         sizes = (*x.shape, len(m), last)
         a, h, center, w = _joint_densities(log_prior, mu, s)
-        factor, shift = (None if table is None else _table(table) for table in (gain, bias))
+        factor, shift = (None if values is None else table(values) for values in (gain, bias))
         ends = (_scale(v, eps, factor), shift, y, *sizes)
         exact = call("joint_forward", source, a, h, center, w, tau, mass, m, v, *ends, batch, dead)
         if batch:
@@ -217,7 +127,7 @@ class VectorMixture(Function):
         sizes = (*x.shape, len(m), last)
         _a, h, center, w = _joint_densities(log_prior, mu, s)
         root = (v + eps).rsqrt()
-        scale = _scale(v, eps, None if gain is None else _table(gain))
+        scale = _scale(v, eps, None if gain is None else table(gain))
         p, q, l1, l2 = (torch.zeros_like(m) for _ in range(4))
         u, l0 = None if constant else torch.empty_like(tau), torch.zeros_like(mass)
         call("joint_sums", source, g, tau, w, m, scale, p, q, u, *sizes)
@@ -239,7 +149,7 @@ class VectorMixture(Function):
 
 def _joint_densities(log_prior: Tensor, mu: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     constant = log_prior - 0.5 * s.log().sum(dim=1)
-    return _table(constant), _table(0.5 / s), _table(mu), _table((-0.5 * log_prior).exp())
+    return table(constant), table(0.5 / s), table(mu), table((-0.5 * log_prior).exp())
 
 
 def _scale(variance: Tensor, eps: float, gain: Tensor | None) -> Tensor:
