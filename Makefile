@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types check reproduce-table5 collect wheel clean
+.PHONY: help setup test test-faults bench-runs lint types check reproduce-table5 collect wheel clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -28,6 +28,9 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY) ## Run the tests and doctests
 	$(BIN)/python -m pytest $(ARGS)
 
+test-faults: $(READY) ## Kill sweeps at every moment, let every write fail (about ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "slow or not slow" -s $(ARGS)
+
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,6 +45,9 @@ reproduce-table5: $(READY) ## Train what is missing of Table V and collect it
 
 collect: $(READY) ## Rebuild the tables from the runs that are there
 	$(BIN)/cbnorm collect table5 $(ARGS)
+
+bench-runs: $(READY) ## What book-keeping costs per run and per record
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_runs.py $(ARGS)
 
 wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .

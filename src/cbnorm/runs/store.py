@@ -11,8 +11,9 @@ Layout 1::
     runs/<id>/*.npz, *.csv    small named artifacts
 """
 
+import gc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ from cbnorm.runs.records import Record, problem
 LAYOUT = 1
 #: The newest checkpoint, and the one before it.
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python from walking through all that was read each time a few more objects are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Store:
@@ -149,14 +162,15 @@ class Store:
     def survey(self) -> tuple[list[Record], dict[str, str]]:
         """All records in the order of their ids, and by id what is wrong with those that can't be read."""
         found, damaged = [], {}
-        for run in sorted(self._folders("record")):
-            try:
-                record = self.record(run)
-            except CbnormError as error:
-                damaged[run] = str(error).replace(f"{self.root}/", "")
-                continue
-            if record is not None:
-                found.append(record)
+        with _without_collector():
+            for run in sorted(self._folders("record")):
+                try:
+                    record = self.record(run)
+                except CbnormError as error:
+                    damaged[run] = str(error).replace(f"{self.root}/", "")
+                    continue
+                if record is not None:
+                    found.append(record)
         return found, damaged
 
     def set_aside(self, run: str) -> None:
