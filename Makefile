@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-runs lint types check reproduce-table5 collect wheel clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs lint types check reproduce-table5 collect wheel clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -45,6 +45,13 @@ reproduce-table5: $(READY) ## Train what is missing of Table V and collect it
 
 collect: $(READY) ## Rebuild the tables from the runs that are there
 	$(BIN)/cbnorm collect table5 $(ARGS)
+
+bench-norms: $(READY) ## Time every layer against batch normalization (about 12 minutes), fill the cards
+	$(BIN)/python benchmarks/bench_norms.py $(ARGS)
+	$(BIN)/python benchmarks/fill_cards.py
+
+bench-mixtures: $(READY) ## Time k-means and mixtures against scikit-learn
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_mixtures.py $(ARGS)
 
 bench-runs: $(READY) ## What book-keeping costs per run and per record
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_runs.py $(ARGS)
