@@ -30,7 +30,7 @@ from cbnorm.runs.plan import read_rows, row_configs
 from cbnorm.runs.store import Store
 
 #: Raise it to look for more: CBNORM_EXAMPLES=2000 pytest tests/faults/test_malformed.py
-EXAMPLES = int(os.environ.get("CBNORM_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("CBNORM_EXAMPLES", "15"))
 ODD_VALUES = [None, True, -1, 10**30, 0.5, "", "x" * 300, "\x1b[31m", "../..", [], [[]], {}, {"a": {}}]
 ODD_TEXTS = [
     b"",

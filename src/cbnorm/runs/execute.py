@@ -22,7 +22,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, provenance
 from cbnorm.runs.build import Parts, build
 from cbnorm.runs.claim import Claim, claim
-from cbnorm.runs.files import write_bytes, write_json
+from cbnorm.runs.files import sync_names, write_bytes, write_json
 from cbnorm.runs.identity import identity, run_id
 from cbnorm.runs.interruption import stop_signals
 from cbnorm.runs.journal import Journal
@@ -109,6 +109,7 @@ def _run(
         ) from error
     held.check()
     write_json(folder / "record.json", record)
+    sync_names(folder)
     return record
 
 
@@ -129,7 +130,7 @@ def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | Non
     device = _device(config)
     torch.set_num_threads(config.trainer.threads)
     parts, journal, checkpointer = _begin(config, held, device, on_epoch)
-    journal.rewrite()
+    journal.rewrite(durable=False)
     _fit(config, parts, journal, checkpointer, device)
     held.check()
     journal.rewrite()

@@ -21,7 +21,7 @@ def write_bytes(path: Path, data: bytes, *, keep: Path | None = None, durable: b
         path: The file; its folder is made if missing.
         data: Its content.
         keep: Where to move what is there now, once the new content is safe on disk.
-        durable: Outlive a power cut too; small files that only matter to living processes need not.
+        durable: Let the content outlive a power cut; what only matters to living processes need not.
 
     Raises:
         CbnormError: If the disk is full or the folder can't be written; what was there before stays.
@@ -39,16 +39,14 @@ def write_bytes(path: Path, data: bytes, *, keep: Path | None = None, durable: b
             with suppress(FileNotFoundError):
                 path.replace(keep)
         part.replace(path)
-        if durable:
-            _sync_names(path.parent)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
 
 
-def _sync_names(folder: Path) -> None:
-    """Make a folder's list of names durable, where the file system can."""
+def sync_names(folder: Path) -> None:
+    """Let the names of files that were written to a folder outlive a power cut, where that can be done."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

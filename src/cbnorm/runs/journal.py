@@ -79,10 +79,10 @@ class Journal(lightning.Callback):
         self.diverged = state_dict["diverged"]
         self._seconds_before = state_dict["seconds"]
 
-    def rewrite(self) -> None:
+    def rewrite(self, *, durable: bool = True) -> None:
         """Make the history on disk what is known here: a killed run may have written more, or half a line."""
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
-        write_bytes(self.folder / "history.jsonl", lines.encode())
+        write_bytes(self.folder / "history.jsonl", lines.encode(), durable=durable)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the epoch's clock, which goes on from a checkpoint inside the epoch."""

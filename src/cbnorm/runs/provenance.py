@@ -35,6 +35,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        # Which kernels torch chooses on this processor; others round differently.
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
     }
     if device.type == "cuda":
