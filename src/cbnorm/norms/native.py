@@ -1,7 +1,7 @@
 """Optional CPU kernels: built from kernels/ when first wanted, never needed to be right.
 
 ``CBNORM_NATIVE=0`` in the environment switches them off; without a C++ compiler they are off by themselves.
-The built library is kept in ``$CBNORM_CACHE_DIR`` or ``~/.cache/cbnorm``.
+The built library is kept in ``$CBNORM_CACHE_DIR`` or the user's cache folder, ``~/.cache/cbnorm``.
 """
 
 import ctypes
@@ -72,6 +72,11 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def in_use() -> bool:
+    """Whether this process has loaded the kernels; asking builds nothing."""
+    return library.cache_info().currsize > 0 and library() is not None
+
+
 def _built(compiler: str) -> Path:
     folder = Path(__file__).with_name("kernels")
     sources = sorted(folder.glob("*.cpp"))
@@ -79,7 +84,8 @@ def _built(compiler: str) -> Path:
     code = b"".join(path.read_bytes() for path in (folder / "common.hpp", *sources))
     identity = (code, compiler.encode(), " ".join(FLAGS).encode(), _processor().encode())
     digest = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
-    cache = Path(os.environ.get("CBNORM_CACHE_DIR") or Path.home() / ".cache" / "cbnorm") / "kernels"
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cbnorm"
+    cache = Path(os.environ.get("CBNORM_CACHE_DIR") or user) / "kernels"
     target = cache / f"norms-{digest}.so"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)

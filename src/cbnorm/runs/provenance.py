@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import cbnorm
+from cbnorm.norms.native import in_use
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-learn")
 
@@ -37,6 +38,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         # Which kernels torch chooses on this processor; others round differently.
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        # Kernels and plain tensor code differ in the last bits.
+        "norm_kernels": "native" if in_use() else "plain",
         "system": platform.system(),
     }
     if device.type == "cuda":
