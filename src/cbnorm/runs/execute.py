@@ -1,36 +1,32 @@
 """One run from its config to its record."""
 
-import io
 import logging
 import os
 import time
-import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import cbnorm._torchvision  # noqa: F401  (before lightning)
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
-from cbnorm.runs import checkpoint, provenance
+from cbnorm.runs import checkpoint, outcome
 from cbnorm.runs.build import Parts, build
 from cbnorm.runs.claim import Claim, claim
-from cbnorm.runs.files import sync_names, write_bytes, write_json
-from cbnorm.runs.identity import identity, run_id
+from cbnorm.runs.files import sync_names, write_json
+from cbnorm.runs.identity import run_id
 from cbnorm.runs.interruption import stop_signals
 from cbnorm.runs.journal import Journal
-from cbnorm.runs.loggers import create_loggers, finish_loggers, write_metrics_table
+from cbnorm.runs.loggers import create_loggers, finish_loggers
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.records import Record
 from cbnorm.runs.resume import Checkpointer, TrainingBatches
-from cbnorm.runs.store import LAYOUT, Store
+from cbnorm.runs.store import Store
 
 Row = dict[str, Any]
 
@@ -94,7 +90,7 @@ def _run(
     store.set_aside(run)
     if afresh:
         store.clean(run)
-    store.open_run(run, _description(config))
+    store.open_run(run, outcome.description(config))
     try:
         with stop_signals():
             record = _train(config, held, on_epoch)
@@ -102,7 +98,7 @@ def _run(
         raise
     except Exception as error:
         held.check()
-        record = _failure(config, run, error)
+        record = outcome.failed(config, run, error)
         write_json(folder / "record.json", record)
         raise RunFailedError(
             f"run {run} failed: {record['error']['message']} (see {folder}/record.json)"
@@ -111,17 +107,6 @@ def _run(
     write_json(folder / "record.json", record)
     sync_names(folder)
     return record
-
-
-def _description(config: RunConfig) -> dict[str, Any]:
-    return {
-        "experiment": config.experiment,
-        "protocol": config.protocol,
-        "budget": config.budget,
-        "identity": identity(config),
-        # Where the store lies says nothing about the run, and records travel.
-        "config": config.model_dump(exclude={"store"}),
-    }
 
 
 def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
@@ -134,8 +119,8 @@ def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | Non
     _fit(config, parts, journal, checkpointer, device)
     held.check()
     journal.rewrite()
-    _write_artifacts(held.folder, journal, parts, config)
-    return _record(config, held.folder.name, journal, parts, device, time.monotonic() - began)
+    outcome.write_artifacts(held.folder, journal, parts, config)
+    return outcome.trained(config, held.folder.name, journal, parts, device, time.monotonic() - began)
 
 
 def _begin(
@@ -207,79 +192,3 @@ def _device(config: RunConfig) -> torch.device:
             f"trainer.device={config.trainer.device}, but there are {torch.cuda.device_count()} GPUs"
         )
     return torch.device("cuda", config.trainer.device)
-
-
-def _record(
-    config: RunConfig, run: str, journal: Journal, parts: Parts, device: torch.device, seconds: float
-) -> Record:
-    data = parts.data
-    training = sum(row["seconds"]["training"] for row in journal.history)
-    return {
-        "layout": LAYOUT,
-        "id": run,
-        "status": "diverged" if journal.diverged else "done",
-        **_description(config),
-        "data": {
-            "name": data.name,
-            "checksums": dict(data.checksums),
-            "images": {name: len(getattr(data, name)) for name in ("train", "val", "test")},
-            "mean": list(data.mean),
-            "std": list(data.std),
-        },
-        "partition": None
-        if parts.partition is None
-        else parts.partition.summary() | {"sizes": _sizes(parts)},
-        "parameters": sum(p.numel() for p in parts.task.model.parameters()),
-        "metrics": {"moments": journal.readings},
-        "epochs": journal.epoch,
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(device),
-        "seconds": {
-            "total": round(seconds, 1),
-            "training": round(training, 1),
-            "images_per_second": round(journal.epoch * len(data.train) / max(training, 1e-9)),
-        },
-    }
-
-
-def _sizes(parts: Parts) -> dict[str, list[int]]:
-    assert parts.partition is not None  # noqa: S101 (tells the type checker)
-    count = parts.partition.num_clusters
-    return {name: torch.bincount(ids, minlength=count).tolist() for name, ids in parts.clusters.items()}
-
-
-def _failure(config: RunConfig, run: str, error: Exception) -> Record:
-    lines = traceback.format_exception(error)
-    return {
-        "layout": LAYOUT,
-        "id": run,
-        "status": "failed",
-        **_description(config),
-        "error": {
-            "type": type(error).__name__,
-            "message": (str(error).splitlines() or [type(error).__name__])[0],
-            "last_lines": "".join(lines).splitlines()[-15:],
-        },
-        "versions": provenance.versions(),
-    }
-
-
-def _write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunConfig) -> None:
-    dtype = np.uint8 if parts.data.num_classes <= 256 else np.int32
-    _write_npz(
-        folder / "predictions.npz", {k: v.numpy().astype(dtype) for k, v in journal.predictions.items()}
-    )
-    if parts.partition is not None:
-        ids = {name: ids.numpy().astype(np.int16) for name, ids in parts.clusters.items()}
-        _write_npz(folder / "clusters.npz", ids)
-        buffer = io.BytesIO()
-        torch.save(parts.partition.state(), buffer)
-        write_bytes(folder / "partition.pt", buffer.getvalue())
-    if config.logger.name == "csv":
-        write_metrics_table(folder / "metrics.csv", journal.history)
-
-
-def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,110 @@
+"""What a run leaves behind: its record, whatever the outcome, and its small artifacts."""
+
+import io
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cbnorm.config.schema import RunConfig
+from cbnorm.runs import provenance
+from cbnorm.runs.build import Parts
+from cbnorm.runs.files import write_bytes
+from cbnorm.runs.identity import identity
+from cbnorm.runs.journal import Journal
+from cbnorm.runs.loggers import write_metrics_table
+from cbnorm.runs.records import Record
+from cbnorm.runs.store import LAYOUT
+
+
+def description(config: RunConfig) -> dict[str, Any]:
+    """What a run is: names of its presets, identity, and the whole config."""
+    return {
+        "experiment": config.experiment,
+        "protocol": config.protocol,
+        "budget": config.budget,
+        "identity": identity(config),
+        # Where the store lies says nothing about the run, and records travel.
+        "config": config.model_dump(exclude={"store"}),
+    }
+
+
+def trained(
+    config: RunConfig, run: str, journal: Journal, parts: Parts, device: torch.device, seconds: float
+) -> Record:
+    """The record of a run that trained to its end, or diverged."""
+    data = parts.data
+    training = sum(row["seconds"]["training"] for row in journal.history)
+    return {
+        "layout": LAYOUT,
+        "id": run,
+        "status": "diverged" if journal.diverged else "done",
+        **description(config),
+        "data": {
+            "name": data.name,
+            "checksums": dict(data.checksums),
+            "images": {name: len(getattr(data, name)) for name in ("train", "val", "test")},
+            "mean": list(data.mean),
+            "std": list(data.std),
+        },
+        "partition": None
+        if parts.partition is None
+        else parts.partition.summary() | {"sizes": _sizes(parts)},
+        "parameters": sum(p.numel() for p in parts.task.model.parameters()),
+        "metrics": {"moments": journal.readings},
+        "epochs": journal.epoch,
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(device),
+        "seconds": {
+            "total": round(seconds, 1),
+            "training": round(training, 1),
+            "images_per_second": round(journal.epoch * len(data.train) / max(training, 1e-9)),
+        },
+    }
+
+
+def _sizes(parts: Parts) -> dict[str, list[int]]:
+    assert parts.partition is not None  # noqa: S101 (tells the type checker)
+    count = parts.partition.num_clusters
+    return {name: torch.bincount(ids, minlength=count).tolist() for name, ids in parts.clusters.items()}
+
+
+def failed(config: RunConfig, run: str, error: Exception) -> Record:
+    """The record of a run that an exception ended."""
+    lines = traceback.format_exception(error)
+    return {
+        "layout": LAYOUT,
+        "id": run,
+        "status": "failed",
+        **description(config),
+        "error": {
+            "type": type(error).__name__,
+            "message": (str(error).splitlines() or [type(error).__name__])[0],
+            "last_lines": "".join(lines).splitlines()[-15:],
+        },
+        "versions": provenance.versions(),
+    }
+
+
+def write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunConfig) -> None:
+    """Predictions on the test set, ids of all images, the partition, and the history as CSV."""
+    dtype = np.uint8 if parts.data.num_classes <= 256 else np.int32
+    _write_npz(
+        folder / "predictions.npz", {k: v.numpy().astype(dtype) for k, v in journal.predictions.items()}
+    )
+    if parts.partition is not None:
+        ids = {name: ids.numpy().astype(np.int16) for name, ids in parts.clusters.items()}
+        _write_npz(folder / "clusters.npz", ids)
+        buffer = io.BytesIO()
+        torch.save(parts.partition.state(), buffer)
+        write_bytes(folder / "partition.pt", buffer.getvalue())
+    if config.logger.name == "csv":
+        write_metrics_table(folder / "metrics.csv", journal.history)
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
