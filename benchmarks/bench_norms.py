@@ -235,18 +235,24 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    import matplotlib.ticker
 
     fast = [row for row in rows if row["variant"] != "plain"] or rows
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     labels = [entry.label for entry in ENTRIES]
     for index, entry in enumerate(ENTRIES):
-        ratios = [float(str(r["ratio"])) for r in fast if r["layer"] == entry.label and r["K"] == 3]
-        left.plot([index] * len(ratios), ratios, "o", color="tab:blue", alpha=0.6)
+        for layout, marker in (("contiguous", "o"), ("channels_last", "x")):
+            rows_of = [r for r in fast if r["layer"] == entry.label and r["K"] == 3 and r["layout"] == layout]
+            label = layout if index == 0 else None
+            ratios = [float(str(r["ratio"])) for r in rows_of]
+            left.plot([index] * len(ratios), ratios, marker, color="tab:blue", label=label)
         if entry.target:
-            left.plot([index - 0.35, index + 0.35], [entry.target] * 2, color="tab:red")
+            label = "target" if index == 0 else None
+            left.plot([index - 0.35, index + 0.35], [entry.target] * 2, color="tab:red", label=label)
     left.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
-    left.set_title("K = 3: one dot a shape and layout, red the target")
-    for entry in ENTRIES:
+    left.set_title("K = 3, a mark per shape")
+    left.legend(fontsize=8)
+    for entry, marker in zip(ENTRIES, "osv^D*Pxd", strict=False):
         ks = sorted({int(str(row["K"])) for row in fast})
         ratios = [
             statistics.median(
@@ -254,14 +260,20 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
             )
             for k in ks
         ]
-        right.plot(ks, ratios, "o-", label=entry.label)
+        right.plot(ks, ratios, marker=marker, label=entry.label)
     right.set_xscale("log")
+    right.set_xticks([1, 3, 5, 16, 64], ["1", "3", "5", "16", "64"], minor=False)
+    right.minorticks_off()
     right.set_xlabel("clusters or components K")
     right.set_title("median over shapes and layouts")
     right.legend(fontsize=8)
     for axes in (left, right):
         axes.axhline(1, color="grey", linewidth=0.8)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.grid(axis="y", linewidth=0.4)
         axes.set_ylabel("time / time of nn.BatchNorm2d")
     figure.savefig(path, dpi=110)
 
