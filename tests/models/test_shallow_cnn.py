@@ -40,9 +40,10 @@ def test_only_the_third_norm_is_replaced_unless_asked() -> None:
 
 
 def test_clusters_reach_the_layer_that_takes_them() -> None:
+    torch.manual_seed(0)
     model = ShallowCNN(10, lambda features: create_norm("scb", features, num_clusters=3)).eval()
-    with torch.no_grad():
-        model.norms[2].mean.copy_(torch.arange(3.0)[:, None].expand(3, 128))
+    with torch.no_grad():  # negative means, so that ReLU lets the clusters' differences through
+        model.norms[2].mean.copy_(-torch.arange(3.0)[:, None].expand(3, 128))
     images = torch.randn(1, 3, 32, 32).expand(3, -1, -1, -1)
     logits = model(images, torch.tensor([0, 1, 2]))
     assert not torch.allclose(logits[0], logits[1])
