@@ -10,10 +10,13 @@ Cells = dict[tuple[str, str, int], float]
 def read_cells(experiment: str) -> Cells:
     """The published accuracies of a table; the paper trains for 100 epochs, so its epochs are per cent.
 
+    An experiment of our own has no ``cells.csv``, and hence no published cells.
+
     Raises:
         CbnormError: If the file is damaged; names the line.
     """
-    return dict(read_table(experiments_dir() / experiment / "cells.csv", _cell))
+    path = experiments_dir() / experiment / "cells.csv"
+    return dict(read_table(path, _cell)) if path.exists() else {}
 
 
 def _cell(line: dict[str, str]) -> tuple[tuple[str, str, int], float]:
