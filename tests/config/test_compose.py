@@ -54,3 +54,33 @@ def test_the_declared_hydra_sweep_is_the_published_table() -> None:
 def test_ignored_options_are_named() -> None:
     words = ["norm=bn", "norm.components=5", "norm.eps=0.001"]
     assert ignored_options(compose_run(words), words) == ["norm.components"]
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        ("norm=ucb", "placement", [2]),
+        ("norm=ucb", "eval_stats", "batch"),
+        ("norm=scb", "placement", [3]),
+        ("norm=scb", "rollback", True),
+        ("norm=bn", "rollback", False),
+        ("norm=scb", "test", "refit"),
+        ("norm=scb", "partition", "random"),
+        ("norm=scb dataset=digits budget=smoke", "partition", "gmm"),
+    ],
+)
+def test_a_protocol_speaks_of_single_norms_and_data_sets(words: str, key: str, value: object) -> None:
+    run = compose_run(["protocol=released", *words.split()])
+    found = {
+        "placement": run.model.placement,
+        "rollback": run.trainer.rollback,
+        "eval_stats": run.norm.eval_stats,
+        "partition": run.partition.name,
+        "test": run.partition.test,
+    }
+    assert found[key] == value
+
+
+def test_the_command_line_wins_over_what_a_protocol_says_of_a_norm() -> None:
+    run = compose_run(["protocol=released", "norm=ucb", "model.placement=[3]", "norm.eval_stats=params"])
+    assert (run.model.placement, run.norm.eval_stats, run.norm.eps) == ([3], "params", 1e-3)

@@ -61,3 +61,18 @@ def test_convolutions_start_glorot_uniform_with_zero_bias() -> None:
     assert conv.weight.abs().max() > 0.99 * bound
     assert conv.weight.detach().std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
     assert conv.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize(("classes", "millions"), {10: 1.53, 100: 2.36, 200: 3.28}.items())
+def test_the_authors_version_has_their_parameters_and_their_9216_wide_head(
+    classes: int, millions: float
+) -> None:
+    model = ShallowCNN(classes, nn.BatchNorm2d, last_kernel=5, head="flatten", image_size=72)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+    assert model.linear.in_features == 9216
+    assert model(torch.zeros(2, 3, 72, 72)).shape == (2, classes)
+
+
+def test_the_layers_that_stay_batch_normalization_take_the_options_given() -> None:
+    model = ShallowCNN(10, lambda _: nn.Identity(), bn_eps=1e-3, bn_momentum=0.01)
+    assert [(n.eps, n.momentum) for n in model.norms if isinstance(n, nn.BatchNorm2d)] == [(1e-3, 0.01)] * 3

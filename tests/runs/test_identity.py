@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cbnorm.config.canonical import canonical, flatten
 from cbnorm.config.compose import compose_run
-from cbnorm.config.schema import NORM_OPTIONS, RunConfig
+from cbnorm.config.schema import LATER_OPTIONS, NORM_OPTIONS, RunConfig
 from cbnorm.runs.identity import digest, identity, row_of, run_id
 
 BASE = compose_run(["norm=ucb"])
@@ -81,6 +81,29 @@ def test_names_places_and_loggers_do_not(key: str, value: str) -> None:
     assert run_id(change(BASE, key, value)) == run_id(BASE)
 
 
+LATER_VALUES: dict[str, Any] = {
+    "dataset.split": "last",
+    "dataset.statistics": "imagenet",
+    "model.bn_eps": 1e-3,
+    "model.bn_momentum": 0.01,
+    "model.last_kernel": 5,
+    "model.head": "flatten",
+    "partition.test": "refit",
+    "trainer.rollback": True,
+}
+
+
+@pytest.mark.parametrize("key", sorted(LATER_OPTIONS))
+def test_a_later_option_is_left_out_only_at_the_value_that_changes_nothing(key: str) -> None:
+    assert key not in flatten(canonical(SCB))
+    assert run_id(change(SCB, key, LATER_OPTIONS[key])) == run_id(SCB)
+    assert run_id(change(SCB, key, LATER_VALUES[key])) != run_id(SCB)
+
+
+def test_where_the_images_lie_does_not_count() -> None:
+    assert run_id(change(BASE, "dataset.folder", "/elsewhere")) == run_id(BASE)
+
+
 @pytest.mark.parametrize("norm", sorted(NORM_OPTIONS))
 @pytest.mark.parametrize(
     "option", sorted(RunConfig.model_fields["norm"].annotation.model_fields.keys() - {"name"})
@@ -88,9 +111,8 @@ def test_names_places_and_loggers_do_not(key: str, value: str) -> None:
 def test_options_that_a_norm_ignores_do_not(norm: str, option: str) -> None:
     config = compose_run([f"norm={norm}"])
     value = getattr(config.norm, option)
-    other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2}.get(
-        type(value), lambda _: "x"
-    )(value)
+    others = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2, type(None): lambda _: 2}
+    other = others.get(type(value), lambda _: "x")(value)
     changed = config.model_copy(update={"norm": config.norm.model_copy(update={option: other})})
     assert (run_id(changed) == run_id(config)) == (option not in NORM_OPTIONS[norm])
 

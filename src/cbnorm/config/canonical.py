@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.config.schema import CLUSTERED_NORMS, LATER_OPTIONS, NORM_OPTIONS, RunConfig
 
 #: Names of bundles, destinations and places of execution: they can't change a number.
 _IGNORED = {"logger", "presets", "store", "protocol", "budget", "experiment"}
@@ -13,8 +13,9 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     """Config values that can change a run's numbers, as plain data in a fixed form.
 
     Two configs with equal canonical values are the same run: options that the chosen norm
-    ignores, the partition when the norm takes no clusters, names of presets, the logger and
-    the place of execution are left out.
+    ignores, the partition when the norm takes no clusters, names of presets, the logger, the
+    place of execution and of the data are left out, and so are later options at the value that
+    changes nothing (:data:`cbnorm.config.schema.LATER_OPTIONS`).
     """
     values = config.model_dump(exclude=_IGNORED)
     norm = config.norm.name
@@ -25,6 +26,12 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     trainer["moments"] = sorted(set(trainer["moments"]))
     for key in _PLACE_OF_EXECUTION:
         del trainer[key]
+    # What lies in the folder counts, and is part of the identity as the data's fingerprint.
+    del values["dataset"]["folder"]
+    for option, before in LATER_OPTIONS.items():
+        group, _, key = option.partition(".")
+        if key in values[group] and values[group][key] == before:
+            del values[group][key]
     return values
 
 

@@ -34,6 +34,18 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"choose from {', '.join(choices)}" if len(choices) <= 30 else "see `cbnorm train --cfg job`"
 
 
+def _preset(key: str, *, _root_: DictConfig) -> Any:
+    """What the protocol says about `key`, for this norm, else for this data set, else for all runs."""
+    presets = _root_.presets
+    for said in (presets.norm.get(_root_.norm.name), presets.dataset.get(_root_.dataset.name)):
+        if said is not None and key in said:
+            return said[key]
+    return presets.default[key]
+
+
+OmegaConf.register_new_resolver("preset", _preset, replace=True)
+
+
 @cache
 def groups() -> dict[str, list[str]]:
     """Every config group with the names that can be chosen."""

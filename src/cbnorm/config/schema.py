@@ -1,6 +1,6 @@
 """Typed schema of every config group. One place says which keys exist, their types and their ranges."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,22 +24,29 @@ class AugmentationConfig(Group):
 
 
 class DatasetConfig(Group):
-    """Which images, how many of them, and the split into training and validation."""
+    """Which images, how many of them, the split into training and validation, and their preprocessing."""
 
     name: str
+    folder: str | None
     image_size: Positive
     train_images: Positive | None
     val_images: Positive
     test_images: Positive | None
+    split: Literal["stratified", "last"]
     split_seed: Annotated[int, Field(ge=0)]
+    statistics: Literal["train", "imagenet"]
     augmentation: AugmentationConfig
 
 
 class ModelConfig(Group):
-    """The network, and which of its norm layers are replaced (1 is the first)."""
+    """The network, which of its norm layers are replaced (1 is the first), and what the others are."""
 
     name: str
     placement: list[Positive]
+    bn_eps: Annotated[float, Field(gt=0)]
+    bn_momentum: Annotated[float, Field(gt=0, le=1)]
+    last_kernel: Literal[3, 5]
+    head: Literal["pool", "flatten"]
 
 
 class PartitionConfig(Group):
@@ -48,13 +55,15 @@ class PartitionConfig(Group):
     name: Literal["none", "random", "kmeans", "gmm"]
     clusters: Positive
     features: Literal["none", "raw", "standardised", "pca64", "mean_rgb"]
+    test: Literal["predict", "refit"]
 
 
 class NormConfig(Group):
     """The layer that is put in place; `NORM_OPTIONS` says which options each norm reads."""
 
-    name: Literal["none", "bn", "mn", "scb", "scb_base", "ucb"]
+    name: str
     components: Positive
+    groups: Positive | None
     eps: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(gt=0, le=1)]
     affine: bool
@@ -88,6 +97,7 @@ class TrainerConfig(Group):
     channels_last: bool
     threads: Positive
     moments: Annotated[list[Percent], Field(min_length=1)]
+    rollback: bool
     accelerator: Literal["auto", "cpu", "gpu"]
     device: Annotated[int, Field(ge=0)]
 
@@ -105,26 +115,12 @@ class LoggerConfig(Group):
     project: str
 
 
-class SCBPreset(Group):
-    """What a protocol says about SCB-Norm."""
-
-    scale: Literal["paper", "consistent"]
-
-
-class UCBPreset(Group):
-    """What a protocol says about UCB-Norm."""
-
-    update: Literal["weight", "moving_average"]
-    train_stats: Literal["batch", "params"]
-    eval_stats: Literal["running", "params", "batch"]
-    posterior: Literal["per_channel", "joint"]
-
-
 class Presets(Group):
-    """Values that norms take over from the protocol."""
+    """What a protocol says, for all runs and for single norms and data sets; read by ``${preset:KEY}``."""
 
-    scb: SCBPreset
-    ucb: UCBPreset
+    default: dict[str, Any]
+    norm: dict[str, dict[str, Any]]
+    dataset: dict[str, dict[str, Any]]
 
 
 class RunConfig(Group):
@@ -146,15 +142,39 @@ class RunConfig(Group):
     experiment: str | None
 
 
+_TRACKED = ("eps", "momentum")
+_LEARNED = ("eps", "convention", "scale", "unknown")
+_MIXTURE = ("components", *_TRACKED, "update", "train_stats", "posterior")
+
 #: Which options of :class:`NormConfig` each norm reads; the rest is dropped from a run's identity.
 NORM_OPTIONS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "bn": ("eps", "momentum", "affine"),
-    "mn": ("components", "eps", "momentum", "affine"),
-    "scb": ("eps", "convention", "scale", "unknown"),
-    "scb_base": ("eps", "convention", "scale", "unknown"),
-    "ucb": ("components", "eps", "momentum", "update", "train_stats", "eval_stats", "posterior"),
+    "bn": (*_TRACKED, "affine"),
+    "ln": ("eps", "affine"),
+    "in": ("eps", "affine"),
+    "gn": ("groups", "eps", "affine"),
+    "mn": ("components", *_TRACKED, "affine"),
+    "mode": ("components", *_TRACKED, "affine"),
+    "scb": _LEARNED,
+    "scb_base": _LEARNED,
+    "ucb": (*_MIXTURE, "eval_stats"),
+    "uan": _MIXTURE,
+    "conditional_bn": _TRACKED,
+    "cluster_bn": (*_TRACKED, "affine", "scale", "unknown"),
 }
 
 #: Norms that need the cluster of every image.
-CLUSTERED_NORMS = frozenset({"scb", "scb_base"})
+CLUSTERED_NORMS = frozenset({"scb", "scb_base", "conditional_bn", "cluster_bn"})
+
+#: Options that came after the first records, with the value under which a run is what it was before them:
+#: at that value they are left out of a run's identity, so that a new option makes no old record foreign.
+LATER_OPTIONS: dict[str, Any] = {
+    "dataset.split": "stratified",
+    "dataset.statistics": "train",
+    "model.bn_eps": 1e-5,
+    "model.bn_momentum": 0.1,
+    "model.last_kernel": 3,
+    "model.head": "pool",
+    "partition.test": "predict",
+    "trainer.rollback": False,
+}

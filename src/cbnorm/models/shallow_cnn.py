@@ -1,6 +1,7 @@
 """The shallow CNN of Table IV."""
 
 from collections.abc import Callable, Collection
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,9 +21,15 @@ class ShallowCNN(nn.Module):
         num_classes: Number of logits.
         norm: Makes the layer that replaces batch normalization, given the number of channels.
         placement: Which of the norm layers 1 to 4 are replaced; the others are batch normalization.
+        bn_eps: Of the layers that stay batch normalization.
+        bn_momentum: Likewise, in torch's convention.
+        last_kernel: Size of the fourth convolution's kernel: 3, or 5 as in the authors' code.
+        head: ``"pool"``: the mean over all positions. ``"flatten"``, as in the authors' code: 4x4 means at
+            stride 1, all of them flattened, which ties the linear layer to `image_size`.
+        image_size: Height and width of the images.
 
     Shapes:
-        images ``(N, 3, H, W)`` with H, W multiples of 8; clusters ``(N,)`` int64 or None;
+        images ``(N, 3, H, W)`` with H, W multiples of 8, from 32 up; clusters ``(N,)`` int64 or None;
         logits ``(N, num_classes)``.
 
     Example:
@@ -32,20 +39,31 @@ class ShallowCNN(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, norm: Callable[[int], nn.Module], placement: Collection[int] = (3,)
+        self,
+        num_classes: int,
+        norm: Callable[[int], nn.Module],
+        placement: Collection[int] = (3,),
+        *,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 0.1,
+        last_kernel: int = 3,
+        head: Literal["pool", "flatten"] = "pool",
+        image_size: int = 32,
     ) -> None:
         super().__init__()
-        widths, kernels = (64, 128, 128, 256), (5, 5, 5, 3)
+        widths, kernels = (64, 128, 128, 256), (5, 5, 5, last_kernel)
         inputs = (3, *widths[:-1])
         self.convs = nn.ModuleList(
             nn.Conv2d(c, width, kernel, padding=kernel // 2)
             for c, width, kernel in zip(inputs, widths, kernels, strict=True)
         )
         self.norms = nn.ModuleList(
-            norm(width) if place in placement else nn.BatchNorm2d(width)
+            norm(width) if place in placement else nn.BatchNorm2d(width, bn_eps, bn_momentum)
             for place, width in enumerate(widths, 1)
         )
-        self.linear = nn.Linear(widths[-1], num_classes)
+        self.head = head
+        windows = (image_size // 8 - 3) ** 2 if head == "flatten" else 1
+        self.linear = nn.Linear(widths[-1] * windows, num_classes)
         for layer in (*self.convs, self.linear):
             assert isinstance(layer, (nn.Conv2d, nn.Linear))  # noqa: S101 (tells the type checker)
             nn.init.xavier_uniform_(layer.weight)
@@ -57,10 +75,12 @@ class ShallowCNN(nn.Module):
         return self.linear(self.features(images, clusters))
 
     def features(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
-        """The 256 averaged activations before the linear layer, ``(N, 256)``."""
+        """What the linear layer sees: ``(N, 256)``, or with the flattened head ``(N, 256 windows)``."""
         x = images
         for conv, norm in zip(self.convs[:-1], self.norms[:-1], strict=True):
             x = F.relu(apply_norm(norm, conv(x), clusters))
             x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)
         x = F.relu(apply_norm(self.norms[-1], self.convs[-1](x), clusters))
+        if self.head == "flatten":
+            return F.avg_pool2d(x, 4, stride=1).flatten(1)
         return x.mean(dim=(2, 3))

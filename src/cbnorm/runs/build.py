@@ -59,8 +59,9 @@ def norm_layer(config: RunConfig, num_features: int) -> nn.Module:
     """The layer that a config puts in place."""
     norm = config.norm
     options = {key: getattr(norm, key) for key in NORM_OPTIONS[norm.name]}
-    if "components" in options:
-        options["num_components"] = options.pop("components")
+    for ours, theirs in (("components", "num_components"), ("groups", "num_groups")):
+        if ours in options:
+            options[theirs] = options.pop(ours)
     if norm.name in CLUSTERED_NORMS:
         options["num_clusters"] = config.partition.clusters
     return create_norm(norm.name, num_features, **options)
@@ -71,7 +72,11 @@ def build_task(config: RunConfig, num_classes: int) -> Classification:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(config.seed, "init"))
         model = MODELS[config.model.name](
-            num_classes, lambda features: norm_layer(config, features), config.model.placement
+            num_classes,
+            lambda features: norm_layer(config, features),
+            config.model.placement,
+            **config.model.model_dump(exclude={"name", "placement"}),
+            image_size=config.dataset.image_size,
         )
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
