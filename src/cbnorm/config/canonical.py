@@ -3,6 +3,7 @@
 from typing import Any
 
 from cbnorm.config.schema import CLUSTERED_NORMS, LATER_OPTIONS, NORM_OPTIONS, RunConfig
+from cbnorm.partitions.choices import counted
 
 #: Names of bundles, destinations and places of execution: they can't change a number.
 _IGNORED = {"logger", "presets", "store", "protocol", "budget", "experiment"}
@@ -38,7 +39,7 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 def _partition(values: dict[str, Any], *, needed: bool) -> dict[str, Any]:
     if not needed or values["name"] == "none":
         return {"name": "none"}
-    return values
+    return counted(values)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -52,10 +52,26 @@ class ModelConfig(Group):
 class PartitionConfig(Group):
     """How every image gets the id of a cluster."""
 
-    name: Literal["none", "random", "kmeans", "gmm"]
-    clusters: Positive
-    features: Literal["none", "raw", "standardised", "pca64", "mean_rgb"]
+    name: Literal[
+        "none",
+        "random",
+        "kmeans",
+        "gmm",
+        "mn_components",
+        "superclass",
+        "species",
+        "domain",
+        "attribute",
+        "label",
+        "file",
+    ]
+    clusters: Positive | None
+    features: Literal["none", "raw", "standardised", "pca64", "mean_rgb", "activations"]
     test: Literal["predict", "refit"]
+    attribute: str | None
+    file: str | None
+    run: Annotated[str, Field(pattern="^[0-9a-f]{12}$")] | None
+    layer: Positive | None
 
 
 class NormConfig(Group):
