@@ -102,8 +102,8 @@ def test_a_pickle_of_another_size_is_refused(tmp_path, out, made_up):
 def test_a_list_of_labels_is_chosen_by_its_key(tmp_path):
     path = tmp_path / "train"
     path.write_bytes(python2_pickle(b"x" * 300, [3, 1, 4], key="fine_labels"))
-    assert read_pickled(path, "fine_labels") == (b"x" * 300, [3, 1, 4])
-    assert read_pickled(path, "coarse_labels").numbers == []
+    assert read_pickled(path, "fine_labels") == (b"x" * 300, {"fine_labels": [3, 1, 4]})
+    assert read_pickled(path, "coarse_labels").numbers == {"coarse_labels": []}
 
 
 def test_nothing_in_a_pickle_is_executed(tmp_path):

@@ -63,9 +63,10 @@ def from_pickles(python_version: Path, folder: Path) -> None:
     for name in _NAMES:
         found = read_pickled(python_version / name, "labels")
         images = np.frombuffer(found.data, dtype=np.uint8)
-        if len(found.numbers) != _IMAGES_PER_FILE or images.size != _IMAGES_PER_FILE * 3 * _SIDE * _SIDE:
+        numbers = found.numbers["labels"]
+        if len(numbers) != _IMAGES_PER_FILE or images.size != _IMAGES_PER_FILE * 3 * _SIDE * _SIDE:
             raise SourceError(f"{name} is not the file that its authors published")
-        labels = np.asarray(found.numbers, dtype=np.uint8)
+        labels = np.asarray(numbers, dtype=np.uint8)
         write_records(folder / f"{name}.bin", images.reshape(_IMAGES_PER_FILE, -1), labels)
 
 

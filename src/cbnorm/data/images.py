@@ -4,10 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cbnorm.data import catalog, cifar, digits, pixels, sources
-from cbnorm.data.splits import Split, divide
+import torch
 
-READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {"cifar10": cifar.read, "digits": digits.read}
+from cbnorm.data import catalog, cifar, digits, opensets, pixels, sources
+from cbnorm.data.splits import Split, divide
+from cbnorm.errors import CbnormError
+
+READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
+    "cifar10": cifar.read,
+    "cifar100": cifar.read_cifar100,
+    "digits": digits.read,
+}
+
+#: Moments per channel that may be given instead of those of the images trained on.
+IMAGENET_MOMENTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,16 @@ def load(
     image_size: int = 32,
     train_images: int | None = None,
     test_images: int | None = None,
+    split: str = "stratified",
     split_seed: int = 0,
+    statistics: str = "train",
     download: bool = True,
 ) -> ImageData:
     """Load a data set and split it.
 
-    Validation images are a stratified sample of the official training images; ``train_images``
-    of the others, stratified again, are trained on. Both are drawn from ``split_seed`` alone,
-    and a smaller ``train_images`` is contained in a larger one.
+    Validation images are a stratified sample of the official training images, or the last of
+    them; ``train_images`` of the others, always stratified, are trained on. Both samples are
+    drawn from ``split_seed`` alone, and a smaller ``train_images`` is contained in a larger one.
 
     Args:
         key: The data set's key in :data:`cbnorm.data.catalog.DATA_SETS`.
@@ -59,7 +71,10 @@ def load(
         image_size: Height and width, see :func:`cbnorm.data.pixels.resize`.
         train_images: How many to train on; None: all that validation leaves.
         test_images: How many to test on, stratified, the same for every seed; None: all.
+        split: ``stratified``, or ``last``: the last images of the official order validate.
         split_seed: Decides which images validate and which train.
+        statistics: ``train``: the moments are those of the images trained on; ``imagenet``: the
+            customary ones of ImageNet.
         download: Fetch what is missing; otherwise a missing file is an error.
 
     Returns:
@@ -69,25 +84,70 @@ def load(
         CbnormError: No such data set, impossible numbers of images, or files that are missing,
             corrupt or can't be fetched.
     """
-    entry = catalog.find(key)
-    catalog.check_numbers(entry, val_images, train_images, test_images, image_size)
-    folder = sources.ensure(key) if download else sources.require(key)
-    pool, test = READERS[key](folder)
-    val_positions, rest = divide(pool.labels, val_images, split_seed, "split")
+    numbers = (val_images, train_images, test_images, image_size)
+    catalog.check_numbers(catalog.find(key), *numbers)
+    entry, pool, test, checksums = _read(key, download)
+    catalog.check_numbers(entry, *numbers)
+    val_positions, rest = _divide(pool.labels, val_images, split, split_seed)
     if train_images is not None:
         chosen, _ = divide(pool.labels[rest], train_images, split_seed, "subset")
         rest = rest[chosen]
+    test_positions = torch.arange(len(test))
     if test_images is not None:
-        test = test.take(divide(test.labels, test_images, 0, "test-subset")[0])
-    train, val, test = (
-        _prepare(part, image_size) for part in (pool.take(rest), pool.take(val_positions), test)
-    )
-    mean, std = pixels.channel_moments(train.images)
+        test_positions, _ = divide(test.labels, test_images, 0, "test-subset")
+    train = _prepare(pool, rest, image_size)
+    val = _prepare(pool, val_positions, image_size)
+    mean, std = pixels.channel_moments(train.images) if statistics == "train" else IMAGENET_MOMENTS
     return ImageData(
-        entry.name, train, val, test, mean, std, entry.num_classes, entry.class_names, dict(entry.content)
+        name=entry.name,
+        train=train,
+        val=val,
+        test=_prepare(test, test_positions, image_size),
+        mean=mean,
+        std=std,
+        num_classes=entry.num_classes,
+        class_names=entry.class_names,
+        checksums=checksums,
     )
 
 
-def _prepare(split: Split, image_size: int) -> Split:
-    images = pixels.three_channels(pixels.resize(split.images, image_size))
-    return Split(images, split.labels, split.indices)
+def _read(key: str, download: bool) -> tuple[catalog.DataSet, Split, Split, dict[str, str]]:
+    """Return a data set's facts, training pool, test images, and the checksums of what was read."""
+    entry = catalog.find(key)
+    if not entry.open:
+        folder = sources.ensure(key) if download else sources.require(key)
+        pool, test = READERS[key](folder)
+        return entry, pool, test, dict(entry.content)
+    found = opensets.find(key, download=download)
+    made = opensets.arrays(found)
+    pool, test = (
+        Split(torch.from_numpy(images), torch.tensor([label for _, label in items]))
+        for images, items in ((made.train, found.layout.train), (made.test, found.layout.test))
+    )
+    checksums = {"manifest": f"sha256:{found.known.digest}"}
+    return found.entry, pool, test, checksums | {f"decoded {k}": v for k, v in made.checksums.items()}
+
+
+def _divide(
+    labels: torch.Tensor, val_images: int, split: str, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the positions of the validation images and of the others."""
+    if split == "last":
+        positions = torch.arange(len(labels))
+        return positions[len(labels) - val_images :], positions[: len(labels) - val_images]
+    if split != "stratified":
+        raise CbnormError(f"split={split} is unknown: choose stratified or last")
+    return divide(labels, val_images, seed, "split")
+
+
+def _prepare(whole: Split, positions: torch.Tensor, size: int) -> Split:
+    """Take images and bring them to the size that the model sees."""
+    # Resized piece by piece: a set mapped from a file need not fit into memory at its own size.
+    images = [pixels.resize(whole.images[part], size) for part in positions.split(pixels.CHUNK)]
+    rest = Split(torch.empty(len(whole), 0), whole.labels, whole.indices, whole.attributes).take(positions)
+    return Split(
+        pixels.three_channels(torch.cat(images) if images else whole.images[:0]),
+        rest.labels,
+        rest.indices,
+        rest.attributes,
+    )

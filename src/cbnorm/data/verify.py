@@ -49,6 +49,11 @@ def problems(folder: Path, files: Sequence[DataFile]) -> list[Problem]:
     return [problem for file in files if (problem := _problem(folder / file.name, file))]
 
 
+def absent(folder: Path, marks: Sequence[str]) -> list[Problem]:
+    """Return which of the files and folders that an open data set must have are missing."""
+    return [Problem(folder / mark, "missing", "is missing") for mark in marks if not (folder / mark).exists()]
+
+
 def _problem(path: Path, file: DataFile) -> Problem | None:
     try:
         status = path.stat()

@@ -1,0 +1,187 @@
+"""The decoded images of an open data set, kept as arrays that can be mapped into memory.
+
+Imports no torch.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from cbnorm.data.layout import Layout
+from cbnorm.data.locks import exclusive
+from cbnorm.data.manifest import Manifest, read_bytes
+from cbnorm.data.progress import Reporter
+from cbnorm.errors import CbnormError
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+class Prepared(NamedTuple):
+    """Decoded images in the order of their layout.
+
+    Attributes:
+        train: uint8 (N, 3, H, W), mapped into memory.
+        test: The same for the test images.
+        checksums: Of the decoded pixels and the library that decoded them, by name.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    checksums: dict[str, str]
+
+
+def prepare(key: str, folder: Path, root: Path, layout: Layout, known: Manifest, shown: Reporter) -> Prepared:
+    """Return the decoded images, decoding them unless that was done before.
+
+    They appear whole or not at all, and of several processes one decodes while the others wait.
+
+    Args:
+        key: The data set's key.
+        folder: Where the files are.
+        root: Where prepared arrays are kept.
+        layout: Which files are images.
+        known: What the files hold.
+        shown: Says what goes on.
+
+    Raises:
+        CbnormError: An image is broken or has another size, or ``root`` can't be written.
+    """
+    arrangement = hashlib.sha256(json.dumps([layout.train, layout.test, layout.side]).encode()).hexdigest()
+    target = root / f"{key}-{known.digest[:16]}-{arrangement[:8]}"
+    if not target.is_dir():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            waiting = f"waiting for another process that decodes {layout.name}"
+            with exclusive(root / f"{key}.lock", lambda: shown.begin(waiting)) as held:
+                if held:
+                    # Left behind by a process that was killed; nobody else can be at work here.
+                    _remove(root.glob(f"unfinished-{key}-*"))
+                if not target.is_dir():
+                    _decode_all(key, folder, target, layout, known, shown)
+        except OSError as error:
+            raise CbnormError(
+                f"{layout.name} can't be prepared in {root} ({error}); set CBNORM_DATA_DIR"
+            ) from error
+    return _open(target)
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _decode_all(
+    key: str, folder: Path, target: Path, layout: Layout, known: Manifest, shown: Reporter
+) -> None:
+    sizes = {line.name: line.size for line in known.lines}
+    parts = {"train": layout.train, "test": layout.test}
+    shown.begin(f"decoding {layout.name}", sum(sizes[name] for part in parts.values() for name, _ in part))
+    checksums = {"pillow": PIL.__version__}
+    with tempfile.TemporaryDirectory(prefix=f"unfinished-{key}-", dir=target.parent) as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        for part, items in parts.items():
+            names = [name for name, _ in items]
+            images = _decoded(folder, names, layout.side, known)
+            checksums[part] = _store(made / f"{part}.npy", len(names), images, shown)
+        (made / "checksums.json").write_text(json.dumps(checksums), encoding="utf8")
+        if not target.is_dir():
+            made.rename(target)
+
+
+def _decoded(
+    folder: Path, names: Sequence[str], side: int | None, known: Manifest
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield each image with the size of its file."""
+    expected, first = known.checksums, None
+    for name in names:
+        raw = read_bytes(folder / name)
+        if hashlib.sha1(raw, usedforsecurity=False).hexdigest() != expected[name]:
+            raise CbnormError(f"{folder / name} changed while it was read; try again")
+        image = decode(raw, folder / name, side)
+        first = first or image.shape
+        if image.shape != first:
+            found, others = (f"{height}x{width}" for _, height, width in (image.shape, first))
+            raise CbnormError(f"{folder / name} has {found} pixels, others {others}")
+        yield image, len(raw)
+
+
+def _store(target: Path, count: int, images: Iterator[tuple[np.ndarray, int]], shown: Reporter) -> str:
+    """Write images into one array file; return the checksum of all pixels."""
+    pixels, array = hashlib.sha1(usedforsecurity=False), None
+    for position, (image, size) in enumerate(images):
+        if array is None:
+            shape = (count, *image.shape)
+            array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+        array[position] = image
+        pixels.update(image.tobytes())
+        shown.advance(size)
+    if array is not None:
+        array.flush()
+    return f"sha1:{pixels.hexdigest()}"
+
+
+def decode(raw: bytes, path: Path, side: int | None) -> np.ndarray:
+    """Decode an image file.
+
+    Args:
+        raw: Its content.
+        path: Its name, for the message.
+        side: Scale the shorter side to this length and cut a square from the centre; None: keep.
+
+    Returns:
+        uint8 (3, H, W); grey images have three equal channels.
+
+    Raises:
+        CbnormError: The file is broken.
+    """
+    try:
+        with Image.open(io.BytesIO(raw)) as image:
+            rgb = image.convert("RGB")
+    except _BROKEN as error:
+        gist = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CbnormError(f"{path} can't be decoded ({gist}); replace or delete it") from error
+    if side is not None:
+        rgb = square(rgb, side)
+    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """Scale the shorter side to ``side``, keeping the aspect, and cut a square from the centre."""
+    width, height = image.size
+    shorter = min(width, height)
+    left, top = (width - shorter) / 2, (height - shorter) / 2
+    box = (left, top, left + shorter, top + shorter)
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+
+
+def _open(target: Path) -> Prepared:
+    try:
+        # Mapped copy-on-write: torch wants arrays that could be written.
+        train, test = (np.load(target / f"{part}.npy", mmap_mode="c") for part in ("train", "test"))
+        checksums = json.loads((target / "checksums.json").read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise CbnormError(f"{target} is damaged ({error}): delete it, and it is made anew") from error
+    return Prepared(train, test, checksums)
