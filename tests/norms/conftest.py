@@ -69,6 +69,7 @@ CASES = [
     Case("ucb", COMPONENTS | {"train_stats": "params", "posterior": "joint", "eval_stats": "params"}),
     Case("ucb", COMPONENTS | {"update": "moving_average"}),
     Case("ucb", COMPONENTS | {"update": "moving_average", "posterior": "joint", "affine": True}),
+    Case("ucb", COMPONENTS | {"update": "moving_average_printed"}),
     Case("uan", COMPONENTS, eval_sees_batch=True),
     Case("mode", COMPONENTS),
     Case("conditional_bn", CLUSTERS),

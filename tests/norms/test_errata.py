@@ -128,6 +128,36 @@ def test_algorithm_2_tracks_moments_that_are_always_zero_and_one(reference, data
         np.testing.assert_allclose(variance[0], x.var(axis=(0, 2)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("posterior", ["per_channel", "joint"])
+def test_algorithm_2_as_printed_does_not_follow_the_data(posterior):
+    """Data at 50 and at 5000 leave the same behind, so that eq. 15 cannot centre them."""
+    noise = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0)).double()
+    tracked, outputs = {}, {}
+    for update in ("moving_average", "moving_average_printed"):
+        for place in (50.0, 5000.0):
+            layer = UCBNorm(2, 1, update=update, posterior=posterior, momentum=0.2).double()
+            for _ in range(100):
+                layer(place + noise)
+            tracked[update, place] = torch.cat([layer.running_mean[0], layer.running_var[0]])
+            outputs[update, place] = layer.eval()(place + noise).mean().item()
+    for place in (50.0, 5000.0):
+        printed = tracked["moving_average_printed", place]
+        torch.testing.assert_close(printed, printed.new_tensor([0, 0, 1, 1]), rtol=0, atol=1e-3)
+        assert outputs["moving_average_printed", place] == pytest.approx(place, rel=1e-2)
+        assert outputs["moving_average", place] == pytest.approx(0, abs=1e-3)
+
+
+def test_algorithm_2_as_printed_turns_two_components_round():
+    """Each sees the batch from its own place: the one at -20 is tracked above zero, that at 10 below."""
+    noise = torch.randn(4000, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.tensor([-20.0, 10.0]).double()[torch.arange(4000) % 2] + 2 * noise
+    layer = UCBNorm(1, 2, update="moving_average_printed", momentum=1.0).double()
+    layer(x[:, None])
+    mean, variance = layer.running_mean[:, 0], layer.running_var[:, 0]
+    torch.testing.assert_close(mean, mean.new_tensor([15 / 2, -15 / 2]), rtol=0.05, atol=0)
+    torch.testing.assert_close(variance, mean.new_full((2,), (15 / 2) ** 2 + 1), rtol=0.1, atol=0)
+
+
 def test_table_1_counts_of_parameters():
     """SCB 2Kd, UCB 2Kd + K as in the text; SCB-base is larger, not compact; MN stores K(2d + 1), not O(d)."""
     K, d = 3, 64

@@ -124,16 +124,21 @@ def test_ucb_training_is_its_batch_form(compare, reference, dtype, posterior):
 
 
 @pytest.mark.parametrize("posterior", ["per_channel", "joint"])
-def test_ucb_moving_average(reference, draw, posterior):
-    layer = randomise(UCBNorm(C, K, update="moving_average", posterior=posterior)).double()
+@pytest.mark.parametrize("update", ["moving_average", "moving_average_printed"])
+def test_ucb_moving_average(reference, draw, posterior, update):
+    layer = randomise(UCBNorm(C, K, update=update, posterior=posterior)).double()
     mixture = array(layer.running_prior), array(layer.running_mean), array(layer.running_var)
     x = draw(5, C, 3, dtype=torch.float64)
     output = layer(x)
     expected = reference.ucb_batch(x.numpy(), *mixture, layer.eps, posterior)
     assert abs(array(output) - expected).max() < 1e-10
-    updated = reference.moving_average(x.numpy(), *mixture, 1 - layer.momentum, layer.eps, posterior)
-    for got, value in zip((layer.running_prior, layer.running_mean, layer.running_var), updated, strict=True):
-        assert abs(array(got) - value).max() < 1e-10
+    learned = getattr(reference, update)
+    updated = learned(x.numpy(), *mixture, 1 - layer.momentum, layer.eps, posterior)
+    tracked = array(layer.running_prior), array(layer.running_mean), array(layer.running_var)
+    for got, value in zip(tracked, updated, strict=True):
+        assert abs(got - value).max() < 1e-10
+    expected = reference.ucb_parameters(x.numpy(), *tracked, layer.eps, posterior)
+    assert abs(array(layer.eval()(x)) - expected).max() < 1e-10
 
 
 @both_precisions

@@ -86,7 +86,7 @@ class NormConfig(Group):
     convention: Literal["paper", "released"]
     scale: Literal["paper", "consistent"]
     unknown: Literal["sample", "position"]
-    update: Literal["weight", "moving_average"]
+    update: Literal["weight", "moving_average", "moving_average_printed"]
     train_stats: Literal["batch", "params"]
     eval_stats: Literal["running", "params", "batch"]
     posterior: Literal["per_channel", "joint"]

@@ -97,6 +97,27 @@ def component_moments(x: Tensor, tau: Tensor, stored_mean: Tensor, stored_varian
     return Moments(mass, mean, variance, mass.sum(dim=1) / units)
 
 
+def normalized_moments(moments: Moments, eps: float) -> tuple[Tensor, Tensor]:
+    """Plain mean and variance over the whole batch of ``xhat^k = (x - m_k) / sqrt(v_k + eps)`` (eq. 8).
+
+    They follow from the components' moments without another pass: responsibilities sum to 1, so that the
+    batch's mean and variance are those of the components together.
+
+    Args:
+        moments: Of the components in the batch.
+        eps: Added to the variance under the root.
+
+    Returns:
+        ``(mean(x) - m_k) / sqrt(v_k + eps)`` and ``var(x) / (v_k + eps)``, biased, (K, C) each.
+    """
+    share = moments.mass / moments.mass.sum(dim=0).clamp_min(DEAD_MASS)
+    offset = moments.mean - middle(moments.mean)
+    centre = (share * offset).sum(dim=0)
+    variance = (share * (moments.variance + (offset - centre).square())).sum(dim=0)
+    width = moments.variance + eps
+    return (centre - offset) * width.rsqrt(), variance / width
+
+
 def _weighted_sum(tau: Tensor, values: Tensor) -> Tensor:
     return (tau * values).sum(dim=(0, 3))
 

@@ -1,6 +1,6 @@
 """Unsupervised cluster-based normalization: a Gaussian mixture learned inside the layer."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ from cbnorm.norms.base import (
 )
 from cbnorm.norms.forms import normalize_batch, normalize_given
 from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR
-from cbnorm.norms.mixture import Components, Moments
+from cbnorm.norms.mixture import Components, Moments, normalized_moments
 
-Update = Literal["weight", "moving_average"]
+Update = Literal["weight", "moving_average", "moving_average_printed"]
 TrainStats = Literal["batch", "params"]
 EvalStats = Literal["running", "params", "batch"]
 Posterior = Literal["per_channel", "joint"]
@@ -48,6 +48,10 @@ class UCBNorm(FeatureNorm):
         num_components: Number of components K.
         update: ``"weight"``: lambda, mu, sigma^2 are trained by backpropagation. ``"moving_average"``: they
             follow the batch (Alg. 2, lines 12-14 in the form that has the data's mixture as fixed point).
+            ``"moving_average_printed"``: those lines to the letter. They average the mean and variance over
+            the batch of the *normalized* activations, ``(mean(x) - m_k) / sqrt(v_k)`` and ``var(x) / v_k``:
+            numbers in units of the components, which do not move when the data move. Eq. 15 then centres
+            and scales by them, so that evaluation is another function than training. For comparison only.
         train_stats: Moments in training: of the ``"batch"`` (eq. 8) or the ``"params"`` (eq. 15).
         eval_stats: Moments in evaluation: ``"running"`` averages of the batch moments, the ``"params"``
             (eq. 15), or those of the ``"batch"`` (what the authors' experiments did: the output then depends
@@ -91,10 +95,10 @@ class UCBNorm(FeatureNorm):
     ) -> None:
         super().__init__(num_features, eps=eps, channel_dim=channel_dim)
         self.num_components = check_count("num_components", num_components)
-        self.update = check_choice("update", update, ("weight", "moving_average"))
-        self.train_stats = check_choice("train_stats", train_stats, ("batch", "params"))
-        self.eval_stats = check_choice("eval_stats", eval_stats, ("running", "params", "batch"))
-        self.posterior = check_choice("posterior", posterior, ("per_channel", "joint"))
+        self.update = check_choice("update", update, get_args(Update))
+        self.train_stats = check_choice("train_stats", train_stats, get_args(TrainStats))
+        self.eval_stats = check_choice("eval_stats", eval_stats, get_args(EvalStats))
+        self.posterior = check_choice("posterior", posterior, get_args(Posterior))
         self.momentum, self.seed = check_momentum(momentum), seed
         self._make_state(affine=affine, device=device, dtype=dtype)
         self.reset_parameters()
@@ -164,7 +168,7 @@ class UCBNorm(FeatureNorm):
             if source == "running":
                 mean, variance = self._stored(x)
             y = normalize_given(x, components, mean, variance, self.eps, joint=joint)
-            if self.training and (self.update == "moving_average" or self.eval_stats == "running"):
+            if self.training and (self.update != "weight" or self.eval_stats == "running"):
                 with torch.no_grad():
                     self._track(normalize_batch(x, components, *self._stored(x), self.eps, joint=joint)[1])
         if self.weight is None or self.bias is None:
@@ -177,9 +181,11 @@ class UCBNorm(FeatureNorm):
     @torch.no_grad()
     def _track(self, moments: Moments) -> None:
         alive = moments.mass >= SMALLEST_COUNT
-        average_(self.running_mean, moments.mean, self.momentum, alive)
-        average_(self.running_var, moments.variance, self.momentum, alive)
-        if self.update == "moving_average":
+        printed = self.update == "moving_average_printed"
+        new = normalized_moments(moments, self.eps) if printed else (moments.mean, moments.variance)
+        average_(self.running_mean, new[0], self.momentum, alive)
+        average_(self.running_var, new[1], self.momentum, alive)
+        if self.update != "weight":
             average_(self.running_prior, moments.share, self.momentum, alive.any())
 
     def extra_repr(self) -> str:

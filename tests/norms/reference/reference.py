@@ -317,6 +317,23 @@ def moving_average(x, prior, mean, var, momentum, eps, posterior="per_channel", 
     return tuple(momentum * _array(old) + (1 - momentum) * new for old, new in pairs)
 
 
+def moving_average_printed(x, prior, mean, var, momentum, eps, posterior="per_channel", density_eps=None):
+    """Alg. 2, lines 12-14, as printed: mean and variance of xhat^k itself, over all samples and positions.
+
+    Every channel of the batch is normalized by the batch moments of component k (eq. 8); the result's plain
+    mean and variance are what is averaged. Components without mass have no xhat^k and stay.
+    """
+    tau = responsibilities(x, prior, mean, var, eps if density_eps is None else density_eps, posterior)
+    mass, m, v = weighted_moments(x, tau)
+    new_mean, new_var = _array(mean).copy(), _array(var).copy()
+    for k, c in zip(*np.nonzero(mass), strict=True):
+        normalized = (_flat(x)[:, c] - m[k, c]) / np.sqrt(v[k, c] + eps)
+        new_mean[k, c] = momentum * new_mean[k, c] + (1 - momentum) * normalized.mean()
+        new_var[k, c] = momentum * new_var[k, c] + (1 - momentum) * normalized.var()
+    share = tau.mean(axis=tuple(axis for axis in range(tau.ndim) if axis != 1))
+    return momentum * _array(prior) + (1 - momentum) * share, new_mean, new_var
+
+
 # ---- mode normalization
 
 

@@ -204,6 +204,16 @@ def test_moving_average_leaves_a_component_without_mass():
     assert np.isfinite(ref.ucb_batch(x, prior, mean, var, EPS)).all()
 
 
+def test_printed_moving_average_by_hand():
+    # Responsibilities are exactly 0 or 1: moments (0, 1) and (1002, 4), those of the batch 501 and 251002.
+    x, far = np.array([[-1.0], [1.0], [1000.0], [1004.0]]), np.array([[0.0], [1000.0]])
+    new = ref.moving_average_printed(x, np.array([0.4, 0.6]), far, np.full((2, 1), 3.0), 0.75, eps=0.0)
+    spread = np.var([-1, 1, 1000, 1004])
+    expected = ([0.425, 0.575], [[501 / 4], [750 - 501 / 8]], [[2.25 + spread / 4], [2.25 + spread / 16]])
+    for value, right in zip(new, expected, strict=True):
+        np.testing.assert_allclose(value, right, rtol=1e-13)
+
+
 def test_cluster_statistics_by_hand():
     x, ids = np.array([[1.0], [10.0], [3.0], [30.0]]), np.array([0, 1, 0, 1])
     np.testing.assert_allclose(ref.cluster_batch_norm(x, ids, 0.0), [[-1], [-1], [1], [1]], rtol=1e-15)
