@@ -5,7 +5,7 @@ import pytest
 from cbnorm.config.canonical import canonical
 from cbnorm.config.compose import compose_run, compose_sweep_params, groups, ignored_options
 from cbnorm.config.locations import conf_dir
-from cbnorm.runs.plan import expand, plan, read_rows
+from cbnorm.runs.plan import choose_rows, expand, plan, read_controls, read_rows
 
 CHOICES = [(group, name) for group, names in groups().items() for name in names]
 
@@ -84,3 +84,16 @@ def test_a_protocol_speaks_of_single_norms_and_data_sets(words: str, key: str, v
 def test_the_command_line_wins_over_what_a_protocol_says_of_a_norm() -> None:
     run = compose_run(["protocol=released", "norm=ucb", "model.placement=[3]", "norm.eval_stats=params"])
     assert (run.model.placement, run.norm.eval_stats, run.norm.eps) == ([3], "params", 1e-3)
+
+
+def test_rows_are_chosen_by_label_or_as_a_set() -> None:
+    assert [row.label for row in choose_rows("table5", ["controls"])] == [
+        row.label for row in read_controls("table5")
+    ]
+    assert len(choose_rows("table5", ["all"])) == len(choose_rows("table5")) + 14
+    assert [row.label for row in choose_rows("table5", ["No-norm-2", "BN-1"])] == ["BN-1", "No-norm-2"]
+
+
+def test_every_control_is_a_row_of_its_own() -> None:
+    rows = [str(canonical(item.config)) for item in plan("table5", labels=["all"])]
+    assert len(set(rows)) == len(rows)

@@ -28,6 +28,7 @@ def record(*words: str, accuracy: float = 80.0, status: str = "done") -> Record:
         {
             "percent": percent,
             "epoch": epoch,
+            "val_accuracy": accuracy,
             "best": {"accuracy": accuracy + percent / 100},
             "last": {"accuracy": accuracy},
         }
@@ -143,3 +144,21 @@ def test_the_ledger_holds_every_published_cell() -> None:
     assert {row for _, row, _ in cells} == {row.label for row in read_rows("table5")}
     assert cells["CIFAR-10", "UCB-Norm-1", 100] == 87.97
     assert cells["Tiny ImageNet", "BN-1", 25] == 37.17
+
+
+def test_controls_stand_below_the_table_and_only_with_runs() -> None:
+    assert not any(row.control for row in table(record("norm=bn")).blocks[0].rows)
+    found = table(record("norm=bn"), record("norm=none", accuracy=60))
+    labels = [row.label for row in found.blocks[0].rows if row.control]
+    assert labels == ["No-norm-1"]
+    assert found.blocks[0].empty == 36
+    text = markdown(found)
+    assert text.index("Controls, none of them the paper's") < text.index("| No-norm-1 | 0.001 | 60.25 |")
+    kinds = {r["row"]: r["kind"] for r in csv.DictReader(io.StringIO(long_form(found.blocks)))}
+    assert (kinds["BN-1"], kinds["No-norm-1"]) == ("row", "control")
+
+
+def test_the_best_validation_accuracy_stands_beside_the_row() -> None:
+    assert "| BN-1 | 0.001 | 80.25 | 80.50 | 80.75 | 81.00 | 80.00 | 80.00 | 1 |" in markdown(
+        table(record("norm=bn"))
+    )

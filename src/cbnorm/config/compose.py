@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -62,6 +63,12 @@ def compose_run(overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         CbnormError: One line that names what is wrong and the nearest valid choice.
     """
+    return _composed(conf_dir(), tuple(overrides))
+
+
+@lru_cache(maxsize=1024)
+def _composed(_conf: Path, overrides: tuple[str, ...]) -> RunConfig:
+    # A table composes the same rows again and again; configs are frozen, so they can be shared.
     return check(_compose(overrides))
 
 

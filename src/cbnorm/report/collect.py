@@ -14,7 +14,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.ledger import read_cells
 from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
 from cbnorm.runs.moments import moment_epochs
-from cbnorm.runs.plan import row_configs
+from cbnorm.runs.plan import read_controls, row_configs
 
 Record = dict[str, Any]
 #: Readings of the test set: weights of the best validation accuracy so far (primary), and last weights.
@@ -45,12 +45,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of a block with its cells."""
+    """One row of a block with its cells.
+
+    `validation` holds the best validation accuracies in per cent, one per run that has one; `control` says
+    that the row is none of the paper's.
+    """
 
     label: str
     config: RunConfig
     cells: tuple[Cell, ...]
     diverged: tuple[str, ...] = ()
+    validation: tuple[float, ...] = ()
+    control: bool = False
 
     def at(self, reading: str) -> list[Cell]:
         """The cells of one reading, by moment."""
@@ -59,7 +65,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of a table on one data set, under one protocol and budget.
+    """The rows of a table, and the controls that have runs, on one data set, under one protocol and budget.
 
     `customised` holds overrides on top of the presets, shared by all rows; such a block reproduces nothing.
     """
@@ -84,8 +90,8 @@ class Block:
 
     @property
     def empty(self) -> int:
-        """Number of cells of the primary reading without a value."""
-        return sum(not cell.values for row in self.rows for cell in row.at("best"))
+        """Number of cells of the primary reading without a value, controls not counted."""
+        return sum(not cell.values for row in self.rows if not row.control for cell in row.at("best"))
 
 
 @dataclass
@@ -103,6 +109,7 @@ def collect(
     *,
     filters: dict[str, str],
     overrides: Sequence[str] = (),
+    labels: Sequence[str] = ("all",),
     damaged: Mapping[str, str] = MappingProxyType({}),
 ) -> Collection:
     """Sort records into the cells of a table.
@@ -114,6 +121,8 @@ def collect(
             whose three values are all given is shown even when no record fills it.
         overrides: Overrides on top of the presets, shared by all rows: the blocks are then marked as
             customised, and records that don't have them are none of this table's business.
+        labels: Rows to show, as :func:`cbnorm.runs.plan.choose_rows` takes them; a control without a run is
+            never shown.
         damaged: What is wrong with records that can't be read, by id: they are listed too.
     """
     records = sorted(records, key=lambda record: record["id"])
@@ -127,7 +136,7 @@ def collect(
             f"{group}={value}" for group, value in zip(("dataset", "protocol", "budget"), name, strict=True)
         ]
         try:
-            expected[name] = row_configs(experiment, [*words, *overrides])
+            expected[name] = row_configs(experiment, [*words, *overrides], labels)
         except CbnormError as error:
             if len(filters) == 3:
                 raise
@@ -174,11 +183,16 @@ def _fill(
         if record["status"] in {"done", "diverged"}:
             by_row[row_of(record["identity"])].append(record)
     rows = []
+    controls = {row.label for row in read_controls(experiment)}
     for label, config in configs.items():
         matching = by_row[row_of(identity(config))]
         used |= {record["id"] for record in matching}
         published = {p: paper.get((catalog.find(dataset).name, label, p)) for p in config.trainer.moments}
-        rows.append(_row(label, config, matching, published if budget == "full" else {}))
+        row = _row(label, config, matching, published if budget == "full" else {})
+        if label not in controls:
+            rows.append(row)
+        elif matching:
+            rows.append(replace(row, control=True))
     first = next(iter(configs.values())).dataset
     entry = catalog.find(dataset)
     images = first.train_images or entry.counts["train"] - first.val_images
@@ -204,7 +218,10 @@ def _row(
                 )
             )
     diverged = tuple(record["id"] for record in records if record["status"] == "diverged")
-    return TableRow(label, config, tuple(cells), diverged)
+    validation = tuple(
+        r["metrics"]["moments"][-1]["val_accuracy"] for r in records if r["metrics"]["moments"]
+    )
+    return TableRow(label, config, tuple(cells), diverged, validation)
 
 
 def _value(record: Record, percent: int, reading: str) -> float | None:

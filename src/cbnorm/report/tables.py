@@ -2,10 +2,11 @@
 
 import csv
 import io
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cbnorm.report.collect import Block, Cell, Collection
+from cbnorm.report.collect import Block, Cell, Collection, TableRow
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -15,6 +16,7 @@ _LONG = [
     "protocol",
     "budget",
     "row",
+    "kind",
     "norm",
     "learning_rate",
     "percent",
@@ -72,7 +74,12 @@ def long_form(blocks: Iterable[Block]) -> str:
         for row in block.rows:
             config = row.config
             lead = [block.experiment, block.dataset, block.images, block.protocol, block.budget_title]
-            lead += [row.label, config.norm.name, f"{config.optimizer.lr:g}"]
+            lead += [
+                row.label,
+                "control" if row.control else "row",
+                config.norm.name,
+                f"{config.optimizer.lr:g}",
+            ]
             writer.writerows([*lead, *_long_cell(cell)] for cell in row.cells)
     return text.getvalue()
 
@@ -110,25 +117,32 @@ def _markdown_block(block: Block) -> list[str]:
         "",
         f"{_READING} (mean ± standard deviation over n seeds).",
         "",
-        "| model | learning rate | " + " | ".join(heads) + " | last epoch | n |",
-        "|---|---|" + "---|" * (len(heads) + 2),
+        "| model | learning rate | " + " | ".join(heads) + " | last epoch | validation | n |",
+        "|---|---|" + "---|" * (len(heads) + 3),
     ]
-    for row in block.rows:
-        best, last = row.at("best"), row.at("last")[-1]
-        values = [_mean_sd(cell) for cell in (*best, last)]
-        mark = " (diverged)" if row.diverged else ""
-        seeds = max(len(cell.values) for cell in best)
-        lines.append(
-            f"| {row.label}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
-        )
-    total = sum(len(row.at("best")) for row in block.rows)
+    rows = [row for row in block.rows if not row.control]
+    controls = [row for row in block.rows if row.control]
+    lines += [_markdown_row(row) for row in rows]
+    total = sum(len(row.at("best")) for row in rows)
     lines += ["", f"{block.empty} of {total} cells are empty.", ""]
+    if controls:
+        head = lines[4:6]
+        lines += ["Controls, none of them the paper's:", "", *head, *map(_markdown_row, controls), ""]
     if block.budget != "full":
         lines += [
             f"Budget {block.budget} is not the paper's: not comparable with the published numbers.",
             "",
         ]
     return lines
+
+
+def _markdown_row(row: TableRow) -> str:
+    best, last = row.at("best"), row.at("last")[-1]
+    values = [_mean_sd(cell) for cell in (*best, last)]
+    values += [f"{statistics.fmean(row.validation):.2f}" if row.validation else ""]
+    mark = " (diverged)" if row.diverged else ""
+    seeds = max(len(cell.values) for cell in best)
+    return f"| {row.label}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
 
 
 def _mean_sd(cell: Cell) -> str:

@@ -24,7 +24,7 @@ class Journal(lightning.Callback):
 
     After every epoch the validation accuracy is read. At the moments the test set is read twice: with the
     weights of the best validation accuracy so far, on a copy of the model, and with the last weights.
-    Training never sees either. A loss that is not finite ends the run as diverged.
+    Training never sees either, unless it rolls back. A loss that is not finite ends the run as diverged.
 
     Args:
         folder: The run's folder.
@@ -34,6 +34,8 @@ class Journal(lightning.Callback):
         val: Batches of the validation images.
         test: Batches of the test images.
         on_epoch: Told every line of the history as it is written.
+        rollback: Go on from the best weights after every moment, the optimizer's state kept, as the authors'
+            SCB-Norm notebooks do.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Journal(lightning.Callback):
         val: Iterable[Batch],
         test: Iterable[Batch],
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        rollback: bool = False,
     ) -> None:
         self.folder, self.run, self.moments, self.num_classes = folder, run, moments, num_classes
-        self.val, self.test, self.on_epoch = val, test, on_epoch
+        self.val, self.test, self.on_epoch, self.rollback = val, test, on_epoch, rollback
         self.history: list[dict[str, Any]] = []
         self.readings: list[dict[str, Any]] = []
         self.predictions: dict[str, torch.Tensor] = {}
@@ -104,6 +108,8 @@ class Journal(lightning.Callback):
         reached: list[int | None] = [percent for percent, at in self.moments.items() if at == epoch]
         if reached or (self.diverged and self.best["epoch"]):
             self._read(pl_module, epoch, reached)
+        if reached and self.rollback and not self.diverged:
+            pl_module.model.load_state_dict(self.best["model"])
         done = time.monotonic()
         row["seconds"] = {
             "training": round(trained - self._epoch_began, 3),
@@ -113,8 +119,6 @@ class Journal(lightning.Callback):
         append_line(self.folder / "history.jsonl", row)
         if self.on_epoch is not None:
             self.on_epoch(row)
-        for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if isinstance(v, float)}, step=epoch)
         self._epoch_began = time.monotonic()
 
     def _validate(self, task: Classification, epoch: int) -> dict[str, float | None]:

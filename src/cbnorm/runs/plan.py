@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cbnorm.config.compose import compose_run, groups, nearest, parse
 from cbnorm.config.locations import experiments_dir
@@ -45,8 +46,33 @@ def find_experiment(name: str) -> str:
 
 def read_rows(experiment: str) -> list[Row]:
     """The rows of an experiment, in the order of the paper."""
-    path = experiments_dir() / find_experiment(experiment) / "rows.csv"
+    return _read(experiments_dir() / find_experiment(experiment) / "rows.csv")
+
+
+def read_controls(experiment: str) -> list[Row]:
+    """The rows that the paper lacks and its claims need; none for an experiment without ``controls.csv``."""
+    path = experiments_dir() / find_experiment(experiment) / "controls.csv"
+    return _read(path) if path.exists() else []
+
+
+def _read(path: Path) -> list[Row]:
     return read_table(path, lambda line: Row(line["row"], tuple(line["overrides"].split())))
+
+
+def choose_rows(experiment: str, labels: Sequence[str] = ()) -> list[Row]:
+    """Rows and controls by label; ``rows`` (also when nothing is given), ``controls`` and ``all`` are sets.
+
+    Raises:
+        CbnormError: There is no such row; names the nearest.
+    """
+    rows, controls = read_rows(experiment), read_controls(experiment)
+    sets = {"rows": rows, "controls": controls, "all": [*rows, *controls]}
+    by_label = {row.label: [row] for row in sets["all"]} | sets
+    for label in labels:
+        if label not in by_label:
+            raise CbnormError(f"unknown row '{label}' of {experiment}: {nearest(label, by_label)}")
+    wanted = {row.label for label in labels or ["rows"] for row in by_label[label]}
+    return [row for row in sets["all"] if row.label in wanted]
 
 
 def row_configs(
@@ -57,16 +83,12 @@ def row_configs(
     Args:
         experiment: Name of the experiment.
         overrides: Hydra overrides for all rows, such as ``budget=smoke``.
-        labels: Rows to take; none given means all.
+        labels: What :func:`choose_rows` takes; none given means the table's own rows.
 
     Raises:
         CbnormError: Unknown rows, or an override of what distinguishes the rows.
     """
-    rows = read_rows(experiment)
-    known = [row.label for row in rows]
-    for label in labels:
-        if label not in known:
-            raise CbnormError(f"unknown row '{label}' of {experiment}: {nearest(label, known)}")
+    rows = choose_rows(experiment, labels)
     own = {text.partition("=")[0] for row in rows for text in row.overrides}
     for override in parse(overrides):
         if override.is_sweep_override():
@@ -79,9 +101,7 @@ def row_configs(
                 "choose rows with rows=..., or use cbnorm train"
             )
     common = [f"experiment={experiment}", *overrides]
-    return {
-        row.label: compose_run([*common, *row.overrides]) for row in rows if not labels or row.label in labels
-    }
+    return {row.label: compose_run([*common, *row.overrides]) for row in rows}
 
 
 def plan(
