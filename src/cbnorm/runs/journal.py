@@ -129,9 +129,12 @@ class Journal(lightning.Callback):
         return {"val_loss": _finite(reading.loss), "val_accuracy": reading.accuracy}
 
     def _read(self, task: Classification, epoch: int, reached: list[int | None]) -> None:
-        best = Classification(copy.deepcopy(task.model), task.optimizer, bf16=task.bf16)
-        best.model.load_state_dict(self.best["model"])
-        readings = {"best": predict(best, self.test), "last": predict(task, self.test)}
+        last = predict(task, self.test)
+        readings = {"best": last, "last": last}
+        if self.best["epoch"] != epoch:
+            best = Classification(copy.deepcopy(task.model), task.optimizer, bf16=task.bf16)
+            best.model.load_state_dict(self.best["model"])
+            readings["best"] = predict(best, self.test)
         entry = {
             "epoch": epoch,
             "best_epoch": self.best["epoch"],
