@@ -72,6 +72,25 @@ def test_macro_metrics_agree_with_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     labels, predicted = torch.randint(6, (2, 200), generator=generator)
     predicted[predicted == 5] = 0  # one class is never predicted
-    reading = Predictions(labels, predicted, torch.zeros(200)).macro(6)
+    reading = Predictions(labels, predicted, *[torch.zeros(200)] * 4).macro(6)
     expected = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)[:3]
     assert list(reading.values()) == pytest.approx([100 * value for value in expected])
+
+
+def test_top5_and_the_authors_precision_and_recall_agree_with_their_definitions(
+    task: Classification,
+) -> None:
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    task.model.layer = nn.Linear(3, 7)
+    reading = predict(task, batches(50, 11))
+    images, labels = (torch.cat(part) for part in list(zip(*batches(50, 11), strict=True))[:2])
+    logits = task.model.eval()(images)
+    expected = multiclass_accuracy(logits, labels, 7, top_k=5, average="micro")
+    assert reading.top5 == pytest.approx(100 * expected.item())
+    chosen, true = logits > 0.5, F.one_hot(labels, 7).bool()
+    hits = (chosen & true).sum().item()
+    assert 0 < hits < 50
+    assert reading.released() == pytest.approx(
+        {"threshold_precision": 100 * hits / chosen.sum().item(), "threshold_recall": 100 * hits / 50}
+    )

@@ -146,7 +146,8 @@ class Journal(lightning.Callback):
             self.predictions[f"{name}_epoch{epoch}"] = reading.predicted
 
     def _metrics(self, reading: Predictions) -> dict[str, float | None]:
-        return {"accuracy": reading.accuracy, "loss": _finite(reading.loss)} | reading.macro(self.num_classes)
+        averaged = reading.macro(self.num_classes) | {"top5": reading.top5} | reading.released()
+        return {"accuracy": reading.accuracy, "loss": _finite(reading.loss)} | averaged
 
 
 def _finite(value: float) -> float | None:

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 from cbnorm.data.batches import Batch
 
+#: Keras' default threshold of precision and recall.
+_THRESHOLD = 0.5
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -18,11 +21,17 @@ class Predictions:
         labels: True classes, ``(N,)`` int64.
         predicted: Classes with the largest logit, ``(N,)`` int64.
         losses: Cross-entropy per image in nats, ``(N,)`` float32.
+        ranks: How many classes have a larger logit than the true one, ``(N,)`` int64.
+        above: How many logits exceed 0.5, ``(N,)`` int64.
+        hit: Whether the true class's logit exceeds 0.5, ``(N,)`` bool.
     """
 
     labels: Tensor
     predicted: Tensor
     losses: Tensor
+    ranks: Tensor
+    above: Tensor
+    hit: Tensor
 
     @property
     def accuracy(self) -> float:
@@ -33,6 +42,23 @@ class Predictions:
     def loss(self) -> float:
         """Mean cross-entropy in nats."""
         return self.losses.double().mean().item()
+
+    @property
+    def top5(self) -> float:
+        """Per cent of the images whose class is among the five with the largest logits."""
+        return 100 * (self.ranks < 5).double().mean().item()
+
+    def released(self) -> dict[str, float]:
+        """Precision and recall in per cent as the authors' notebooks compute them.
+
+        Keras' metrics at their threshold of 0.5, on raw logits, pooled over all images and classes:
+        a class counts as predicted when its logit exceeds 0.5, so an image may have many or none.
+        """
+        hits = self.hit.sum().item()
+        return {
+            "threshold_precision": 100 * hits / max(self.above.sum().item(), 1),
+            "threshold_recall": 100 * hits / max(len(self.hit), 1),
+        }
 
     def macro(self, num_classes: int) -> dict[str, float]:
         """Precision, recall and F1 in per cent, each averaged over the classes (0 where a class has none)."""
@@ -60,11 +86,19 @@ def predict(task: nn.Module, batches: Iterable[Batch]) -> Predictions:
     """
     training = task.training
     task.eval()
-    labels, predicted, losses = [], [], []
-    for images, targets, clusters in batches:
+    parts = []
+    for images, labels, clusters in batches:
         logits = task(images, clusters)
-        labels.append(targets)
-        predicted.append(logits.argmax(1))
-        losses.append(F.cross_entropy(logits, targets, reduction="none"))
+        true = logits.gather(1, labels[:, None])
+        parts.append(
+            (
+                labels,
+                logits.argmax(1),
+                F.cross_entropy(logits, labels, reduction="none"),
+                (logits > true).sum(1),
+                (logits > _THRESHOLD).sum(1),
+                true[:, 0] > _THRESHOLD,
+            )
+        )
     task.train(training)
-    return Predictions(torch.cat(labels).cpu(), torch.cat(predicted).cpu(), torch.cat(losses).cpu())
+    return Predictions(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
