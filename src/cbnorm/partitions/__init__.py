@@ -1,27 +1,45 @@
-"""A cluster id for every image, fitted on training images only.
+"""A cluster id for every image: fitted on training images, or given.
 
 Names are imported when first used, so that listing them costs no import of torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cbnorm.partitions.activations import Activations
+    from cbnorm.partitions.assignment import Assignment, assign
+    from cbnorm.partitions.cache import Cache
     from cbnorm.partitions.fit import fit_partition
     from cbnorm.partitions.partition import Partition
 
-__all__ = ["FEATURES", "METHODS", "Partition", "fit_partition"]
+__all__ = [
+    "METHODS",
+    "PIXEL_FEATURES",
+    "Activations",
+    "Assignment",
+    "Cache",
+    "Partition",
+    "assign",
+    "fit_partition",
+]
 
-METHODS = ("kmeans", "gmm", "random")
-FEATURES = ("raw", "standardised", "pca64", "mean_rgb")
+#: Methods of :func:`fit_partition`.
+METHODS = ("kmeans", "gmm", "random", "mn_components")
+#: Features of the pixels; ``activations`` of a trained network are the other kind.
+PIXEL_FEATURES = ("raw", "standardised", "pca64", "mean_rgb")
+
+_HOMES = {
+    "Activations": "activations",
+    "Assignment": "assignment",
+    "Cache": "cache",
+    "Partition": "partition",
+    "assign": "assignment",
+    "fit_partition": "fit",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "fit_partition":
-        from cbnorm.partitions.fit import fit_partition
-
-        return fit_partition
-    if name == "Partition":
-        from cbnorm.partitions.partition import Partition
-
-        return Partition
+    if name in _HOMES:
+        return getattr(import_module(f"cbnorm.partitions.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,7 +68,7 @@ def content(file: str | None) -> str:
         return hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CbnormError(f"partition.file={file} can't be read ({reason}): name a CSV file of ids") from error
+        raise CbnormError(f"partition.file={file} can't be read ({reason}): name a CSV file") from error
 
 
 def _fitted(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """What images are clustered by: affine features of their pixels, fitted on training images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.pca import pca
-from cbnorm.partitions import FEATURES
+from cbnorm.partitions import PIXEL_FEATURES
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Features:
         pixels = (images.flatten(1).to(self.mean) - self.mean) / self.scale
         return pixels if self.projection is None else pixels @ self.projection.T
 
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values that make up the map."""
+        return {**vars(self), "shape": list(self.shape)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Features":
+        """The map whose :meth:`state` this is."""
+        return cls(**{**state, "shape": tuple(state["shape"])})
+
 
 def fit_features(name: str, images: Tensor) -> Features:
     """Fit the named features.
@@ -63,8 +74,8 @@ def fit_features(name: str, images: Tensor) -> Features:
     Raises:
         ValueError: If the name is unknown or the images are not finite.
     """
-    if name not in FEATURES:
-        raise ValueError(f"features must be one of {', '.join(FEATURES)}, not {name!r}")
+    if name not in PIXEL_FEATURES:
+        raise ValueError(f"features must be one of {', '.join(PIXEL_FEATURES)}, not {name!r}")
     shape = tuple(images.shape[1:])
     pixels = images.flatten(1)
     zeros = torch.zeros(pixels.shape[1], dtype=torch.float64)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cbnorm.data.streams import generator
-from cbnorm.mixtures import Mixture
+from cbnorm.mixtures import Mixture, log_responsibilities
+from cbnorm.partitions.activations import Activations
 from cbnorm.partitions.features import Features
 
 STATE_VERSION = 1
@@ -26,9 +27,10 @@ class Partition:
     probable component is the nearest centre.
 
     Attributes:
-        method: ``"kmeans"``, ``"gmm"`` or ``"random"``.
+        method: ``"kmeans"``, ``"gmm"``, ``"random"`` or ``"mn_components"``.
         seed: The seed of the fit and of random ids.
-        features: Map from images to the vectors that were clustered.
+        features: Map from images to the vectors that were clustered; for ``"mn_components"`` these are
+            the activation vectors of all positions of an image.
         mixture: The clusters, float64.
         frequencies: Share of the training images in every cluster, (K,), float64.
         report: How the fit went: iterations, convergence, mean log-likelihood or inertia.
@@ -36,7 +38,7 @@ class Partition:
 
     method: str
     seed: int
-    features: Features
+    features: Features | Activations
     mixture: Mixture
     frequencies: Tensor
     report: Mapping[str, Any]
@@ -73,8 +75,14 @@ class Partition:
         ids = torch.empty(len(images), dtype=torch.int64)
         for first in range(0, len(images), _IMAGES_PER_CHUNK):
             chunk = images[first : first + _IMAGES_PER_CHUNK].to(self.frequencies.device)
-            ids[first : first + len(chunk)] = most_probable(self.features(chunk), self.mixture)
+            ids[first : first + len(chunk)] = self._nearest(chunk)
         return ids
+
+    def _nearest(self, images: Tensor) -> Tensor:
+        if self.method == "mn_components":
+            assert isinstance(self.features, Activations)  # noqa: S101 (tells the type checker)
+            return most_responsible(self.features.maps(images), self.mixture)
+        return most_probable(self.features(images), self.mixture)
 
     def _draw(self, split: str, start: int, count: int) -> Tensor:
         """Ids drawn with the frequencies; an index always falls on the same draw of the same block."""
@@ -94,12 +102,16 @@ class Partition:
 
     def summary(self) -> dict[str, Any]:
         """Plain values for a run's record."""
+        network: dict[str, Any] = {}
+        if isinstance(self.features, Activations):
+            network = {"run": self.features.run, "layer": self.features.layer}
         return {
             "method": self.method,
             "clusters": self.num_clusters,
             "seed": self.seed,
             "features": self.features.name,
-            "feature_dimensions": self.features.dimensions,
+            "feature_dimensions": self.mixture.means.shape[1],
+            **network,
             "frequencies": self.frequencies.tolist(),
             **self.report,
         }
@@ -110,32 +122,66 @@ class Partition:
             "version": STATE_VERSION,
             "method": self.method,
             "seed": self.seed,
-            "features": {**vars(self.features), "shape": list(self.features.shape)},
+            "features": self.features.state(),
             "mixture": list(self.mixture),
             "frequencies": self.frequencies,
             "report": dict(self.report),
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "Partition":
+    def from_state(cls, state: Mapping[str, Any], network: Activations | None = None) -> "Partition":
         """The partition whose :meth:`state` this is.
 
+        Args:
+            state: The state.
+            network: The activations that were clustered, when these were activations.
+
         Raises:
-            ValueError: If the state comes from another version of the format.
+            ValueError: If the state comes from another version of the format, or from other activations.
         """
         if state.get("version") != STATE_VERSION:
             raise ValueError(
                 f"this partition's format is {state.get('version')!r}, not {STATE_VERSION}: fit it again"
             )
-        features = Features(**{**state["features"], "shape": tuple(state["features"]["shape"])})
         return cls(
             state["method"],
             state["seed"],
-            features,
+            _features(state["features"], network),
             Mixture(*state["mixture"]),
             state["frequencies"],
             state["report"],
         )
+
+
+def _features(state: Mapping[str, Any], network: Activations | None) -> Features | Activations:
+    if state["name"] != Activations.name:
+        return Features.from_state(state)
+    if network is None or network.state() != dict(state):
+        raise ValueError(
+            f"this partition clusters layer {state['layer']} of run {state['run']}: give these activations"
+        )
+    return network
+
+
+def most_responsible(maps: Tensor, mixture: Mixture) -> Tensor:
+    """Index of the component with the largest mean responsibility over positions, the lowest in a tie.
+
+    Args:
+        maps: Activation vectors, (n, D, positions).
+        mixture: K components in D dimensions.
+
+    Returns:
+        int64 (n,).
+
+    Example:
+        >>> mixture = Mixture(torch.ones(2) / 2, torch.tensor([[0.0], [9.0]]), torch.ones(2, 1))
+        >>> most_responsible(torch.tensor([[[0.0, 1.0, 9.0]], [[0.0, 9.0, 9.0]]]), mixture)
+        tensor([0, 1])
+    """
+    vectors = maps.transpose(1, 2).flatten(0, 1).to(mixture.means)
+    shares = log_responsibilities(vectors, mixture).exp().unflatten(0, (len(maps), -1)).mean(1)
+    ties = shares >= shares.max(dim=1, keepdim=True).values - _TIE
+    return ties.to(torch.uint8).max(dim=1).indices
 
 
 def most_probable(points: Tensor, mixture: Mixture) -> Tensor:

@@ -12,7 +12,8 @@ from cbnorm.data.images import ImageData, load
 from cbnorm.data.streams import derived_seed
 from cbnorm.models import MODELS
 from cbnorm.norms import create_norm
-from cbnorm.partitions import Partition, fit_partition
+from cbnorm.partitions import Assignment
+from cbnorm.runs.partitioning import partition_of, splits_of
 from cbnorm.tasks.classification import Classification
 
 
@@ -21,7 +22,7 @@ class Parts:
     """What a run is made of; `clusters` holds the ids of every split when there is a partition."""
 
     data: ImageData
-    partition: Partition | None
+    partition: Assignment | None
     clusters: dict[str, Tensor]
     task: Classification
     train: Batches
@@ -38,42 +39,31 @@ def load_data(config: RunConfig) -> ImageData:
         train_images=d.train_images,
         val_images=d.val_images,
         test_images=d.test_images,
+        split=d.split,
         split_seed=d.split_seed,
+        statistics=d.statistics,
     )
 
 
-def fit(config: RunConfig, data: ImageData) -> Partition | None:
-    """The partition that the norm needs, fitted on the training images only; None when it needs none."""
-    if config.norm.name not in CLUSTERED_NORMS:
-        return None
-    return fit_partition(
-        config.partition.name,
-        data.train.images,
-        clusters=config.partition.clusters,
-        seed=config.seed,
-        features=config.partition.features,
-    )
-
-
-def norm_layer(config: RunConfig, num_features: int) -> nn.Module:
-    """The layer that a config puts in place."""
+def norm_layer(config: RunConfig, num_features: int, num_clusters: int | None = None) -> nn.Module:
+    """The layer that a config puts in place; `num_clusters` is for those that take clusters."""
     norm = config.norm
     options = {key: getattr(norm, key) for key in NORM_OPTIONS[norm.name]}
     for ours, theirs in (("components", "num_components"), ("groups", "num_groups")):
         if ours in options:
             options[theirs] = options.pop(ours)
     if norm.name in CLUSTERED_NORMS:
-        options["num_clusters"] = config.partition.clusters
+        options["num_clusters"] = num_clusters
     return create_norm(norm.name, num_features, **options)
 
 
-def build_task(config: RunConfig, num_classes: int) -> Classification:
+def build_task(config: RunConfig, num_classes: int, num_clusters: int | None = None) -> Classification:
     """The network in its initial state, which depends on the seed alone, wrapped in its task."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(config.seed, "init"))
         model = MODELS[config.model.name](
             num_classes,
-            lambda features: norm_layer(config, features),
+            lambda features: norm_layer(config, features, num_clusters),
             config.model.placement,
             **config.model.model_dump(exclude={"name", "placement"}),
             image_size=config.dataset.image_size,
@@ -86,12 +76,10 @@ def build_task(config: RunConfig, num_classes: int) -> Classification:
 def build(config: RunConfig, device: torch.device) -> Parts:
     """Build all parts of a run."""
     data = load_data(config)
-    partition = fit(config, data)
-    splits = {"train": data.train, "val": data.val, "test": data.test}
-    clusters = (
-        {} if partition is None else {k: partition.predict(s.images, split=k) for k, s in splits.items()}
-    )
-    task = build_task(config, data.num_classes)
+    splits = splits_of(data)
+    partition = partition_of(config, data, device, lambda other: build_task(other, data.num_classes).model)
+    clusters = {} if partition is None else dict(partition.ids)
+    task = build_task(config, data.num_classes, None if partition is None else partition.num_clusters)
 
     def batches(name: str, augmentation: Augmentation | None = None) -> Batches:
         return Batches(

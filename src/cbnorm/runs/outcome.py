@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cbnorm.config.schema import RunConfig
-from cbnorm.runs import provenance
+from cbnorm.runs import provenance, weights
 from cbnorm.runs.build import Parts
 from cbnorm.runs.files import write_bytes
 from cbnorm.runs.identity import identity
@@ -89,7 +89,7 @@ def failed(config: RunConfig, run: str, error: Exception) -> Record:
 
 
 def write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunConfig) -> None:
-    """Predictions on the test set, ids of all images, the partition, and the history as CSV."""
+    """Predictions on the test set, ids of all images, the partition, small weights, the history as CSV."""
     dtype = np.uint8 if parts.data.num_classes <= 256 else np.int32
     _write_npz(
         folder / "predictions.npz", {k: v.numpy().astype(dtype) for k, v in journal.predictions.items()}
@@ -100,6 +100,8 @@ def write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunCon
         buffer = io.BytesIO()
         torch.save(parts.partition.state(), buffer)
         write_bytes(folder / "partition.pt", buffer.getvalue())
+    if journal.best["epoch"]:
+        weights.write(folder, journal.run, journal.best["epoch"], journal.best["model"])
     if config.logger.name == "csv":
         write_metrics_table(folder / "metrics.csv", journal.history)
 

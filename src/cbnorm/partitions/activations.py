@@ -1,0 +1,94 @@
+"""What enters a normalization layer of a trained network, as something to cluster images by."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cbnorm.norms.base import ClusterNorm, FeatureNorm
+
+_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+
+
+class _ReachedError(Exception):
+    """Ends a forward pass at the layer that is looked at: what follows is of no use."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The input of a normalization layer of a network in evaluation mode, in float32.
+
+    Called, it gives the mean of each channel over positions, as features of whole images do.
+
+    Attributes:
+        network: ``network(images)`` of normalized images, trained, in evaluation mode.
+        layer: Which of its normalization layers, 1 is the first in order of registration.
+        shape: Shape of an image, (C, H, W).
+        mean: Of every channel of the images it was trained on, in [0, 1].
+        std: Likewise.
+        run: Id of the run that trained it.
+    """
+
+    network: nn.Module
+    layer: int
+    shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    run: str
+    name: ClassVar[str] = "activations"
+    _place: nn.Module = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        found = [module for module in self.network.modules() if isinstance(module, _LAYERS)]
+        if not 1 <= self.layer <= len(found):
+            raise ValueError(f"layer {self.layer} is none of the network's {len(found)} normalization layers")
+        object.__setattr__(self, "_place", found[self.layer - 1])
+
+    @property
+    def dimensions(self) -> int:
+        """Number of channels of the layer."""
+        blank = torch.zeros(1, *self.shape, dtype=torch.uint8)
+        return self.maps(blank).shape[1]
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> Tensor:
+        """Activation vectors of a few uint8 images (n, C, H, W): (n, channels, positions), float32."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
+            raise ValueError(
+                f"this partition was fitted on images of shape {self.shape}, not {tuple(images.shape[1:])}"
+            )
+        if not images.is_floating_point():
+            images = images.float()
+        mean, std = (torch.tensor(moment)[:, None, None] for moment in (self.mean, self.std))
+        caught: list[Tensor] = []
+
+        def catch(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            caught.append(inputs[0])
+            raise _ReachedError
+
+        device = next(self.network.parameters()).device
+        handle = self._place.register_forward_pre_hook(catch)
+        try:
+            with torch.autocast(device.type, enabled=False):
+                self.network(((images / 255 - mean) / std).to(device))
+        except _ReachedError:
+            pass
+        finally:
+            handle.remove()
+        return _by_channel(caught[0]).cpu()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Mean activations of a few images (n, C, H, W): (n, channels), float64."""
+        return self.maps(images).double().mean(2)
+
+    def state(self) -> dict[str, Any]:
+        """Which activations these are; the network itself stays with its run."""
+        return {"name": self.name, "run": self.run, "layer": self.layer}
+
+
+def _by_channel(inputs: Tensor) -> Tensor:
+    """(N, C), (N, C, ...) of convolutions or (N, T, C) of transformers as (N, channels, positions)."""
+    if inputs.ndim == 2:
+        return inputs[:, :, None]
+    return inputs.transpose(1, 2) if inputs.ndim == 3 else inputs.flatten(2)

@@ -1,0 +1,76 @@
+"""From a config to the ids of a run's images, fits remembered beside the data."""
+
+import sys
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from cbnorm.config.schema import CLUSTERED_NORMS, RunConfig
+from cbnorm.data import catalog
+from cbnorm.data.images import ImageData
+from cbnorm.data.sources import data_dir
+from cbnorm.data.splits import Split
+from cbnorm.partitions import Assignment, Cache, assign
+from cbnorm.partitions.choices import counted
+from cbnorm.runs.trained import activations
+
+
+def splits_of(data: ImageData) -> Mapping[str, Split]:
+    """The images of a run by what they are for."""
+    return {"train": data.train, "val": data.val, "test": data.test}
+
+
+def cache() -> Cache:
+    """Where fits are remembered: the folder ``partitions`` in the data folder."""
+    return Cache(data_dir() / "partitions")
+
+
+def partition_of(
+    config: RunConfig,
+    data: ImageData,
+    device: torch.device,
+    make_network: Callable[[RunConfig], nn.Module],
+) -> Assignment | None:
+    """The ids that the norm needs; None when it needs none."""
+    if config.norm.name not in CLUSTERED_NORMS:
+        return None
+    found = assigned(config, data, device, make_network)
+    if found.oracle:
+        print(
+            f"cbnorm: partition={config.partition.name} is an oracle: ids follow from the labels, "
+            "those of test images too",
+            file=sys.stderr,
+            flush=True,
+        )
+    return found
+
+
+def assigned(
+    config: RunConfig,
+    data: ImageData,
+    device: torch.device,
+    make_network: Callable[[RunConfig], nn.Module],
+) -> Assignment:
+    """The ids of a config's partition, whatever its norm.
+
+    Args:
+        config: The run.
+        data: Its images.
+        device: Where a trained network computes activations; all else is fitted on the CPU.
+        make_network: Makes the untrained network of a config, for these images.
+
+    Raises:
+        CbnormError: Options that don't fit together, or ids that are not to be had.
+    """
+    options = config.partition.model_dump()
+    counts = counted(options)
+    return assign(
+        options,
+        splits_of(data),
+        seed=config.seed,
+        num_classes=data.num_classes,
+        official=catalog.find(config.dataset.name).counts,
+        network=activations(config, device, make_network) if "run" in counts else None,
+        cache=cache(),
+    )
