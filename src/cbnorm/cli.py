@@ -16,6 +16,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
                    [rows=BN-1,UCB-Norm-1] [jobs=2] [again=true] [dataset=...] [any other override]
   cbnorm collect TABLE [store=runs] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
+  cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
   cbnorm data list | fetch DATASET                    data sets: what is here, and fetching
 
   --version, --help, --debug (shows the traceback of an error)
@@ -76,7 +77,14 @@ def _print_anything() -> None:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     # Each command imports what it needs, so that none waits for what another needs.
-    commands = {"train": _train, "reproduce": _reproduce, "collect": _collect, "runs": _runs, "data": _data}
+    commands = {
+        "train": _train,
+        "reproduce": _reproduce,
+        "collect": _collect,
+        "runs": _runs,
+        "wandb": _wandb,
+        "data": _data,
+    }
     if name not in commands:
         from cbnorm.config.compose import nearest
 
@@ -188,6 +196,12 @@ def _runs(words: list[str]) -> int:
     from cbnorm.runs.commands import runs
 
     return runs(words)
+
+
+def _wandb(words: list[str]) -> int:
+    from cbnorm.runs.wandb_sync import wandb
+
+    return wandb(words)
 
 
 def _data(words: list[str]) -> int:

@@ -22,7 +22,7 @@ from cbnorm.runs.files import sync_names, write_json
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.interruption import stop_signals
 from cbnorm.runs.journal import Journal
-from cbnorm.runs.loggers import create_loggers, finish_loggers
+from cbnorm.runs.loggers import published
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.records import Record
 from cbnorm.runs.resume import Checkpointer, TrainingBatches
@@ -91,6 +91,13 @@ def _run(
     if afresh:
         store.clean(run)
     store.open_run(run, outcome.description(config))
+    with published(config, folder, on_epoch) as told:
+        return _recorded(config, held, told)
+
+
+def _recorded(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
+    """Train and write the record of how it ended."""
+    folder, run = held.folder, held.folder.name
     try:
         with stop_signals():
             record = _train(config, held, on_epoch)
@@ -151,7 +158,6 @@ def _fit(
     left = config.trainer.max_epochs - journal.epoch
     if left <= 0 or journal.diverged:
         return
-    loggers = create_loggers(config, journal.folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # Lightning advises DataLoader workers; these batches are made on the device.
@@ -161,17 +167,14 @@ def _fit(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=[device.index or 0] if device.type == "cuda" else 1,
             callbacks=[journal, checkpointer],
-            logger=loggers,
+            logger=False,
             # One process: a scheduler around it must not make Lightning requeue or spawn by itself.
             plugins=[LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        try:
-            trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
-        finally:
-            finish_loggers(loggers)
+        trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
 
 
 def _refuse_environment() -> None:

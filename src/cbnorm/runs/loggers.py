@@ -2,72 +2,71 @@
 
 import csv
 import io
-import netrc
-import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cbnorm._torchvision  # noqa: F401  (before lightning)
-
-from lightning.pytorch.loggers import Logger, WandbLogger
-
-from cbnorm.config.canonical import canonical
 from cbnorm.config.schema import RunConfig
-from cbnorm.errors import CbnormError
+from cbnorm.runs.claim import ClaimLostError
 from cbnorm.runs.files import write_bytes
+from cbnorm.runs.wandb_process import Publisher, wandb_mode
 
-_WANDB_MODES = ("online", "offline", "disabled")
-
-
-def create_loggers(config: RunConfig, folder: Path) -> list[Logger]:
-    """Lightning loggers for a run; none for ``logger=csv``, which is written from the history."""
-    if config.logger.name != "wandb":
-        return []
-    # Read by wandb in every process that it starts.
-    os.environ["WANDB_MODE"] = wandb_mode()
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return [
-        WandbLogger(
-            project=config.logger.project,
-            name=f"{config.norm.name} lr={config.optimizer.lr:g} seed={config.seed}",
-            id=folder.name,
-            group=f"{config.experiment or 'train'}/{config.budget}",
-            tags=[config.norm.name, config.dataset.name, config.protocol],
-            config=canonical(config),
-            save_dir=folder,
-            resume="allow",
-        )
-    ]
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
-def finish_loggers(loggers: list[Logger]) -> None:
-    """Close what was opened for a run, so that the next run of this process gets its own."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+@contextmanager
+def published(config: RunConfig, folder: Path, on_epoch: OnEpoch | None = None) -> Iterator[OnEpoch | None]:
+    """Let W&B know of what happens to a run inside the block, with ``logger=wandb``.
 
+    Online it is told from the first finished epoch on; offline, once the run has its record. Whatever goes
+    wrong there is a line on standard error and nothing else.
 
-def wandb_mode() -> str:
-    """``WANDB_MODE`` when set; else online when there is a key, offline otherwise: never a prompt.
+    Args:
+        config: The run.
+        folder: Its folder.
+        on_epoch: Told every line of the history as it is written.
+
+    Returns:
+        What to call for every line of the history instead of `on_epoch`.
 
     Raises:
-        CbnormError: ``WANDB_MODE`` is none of the modes.
+        CbnormError: ``WANDB_MODE`` is none of W&B's modes.
     """
-    chosen = os.environ.get("WANDB_MODE")
-    if chosen:
-        if chosen not in _WANDB_MODES:
-            raise CbnormError(
-                f"WANDB_MODE={chosen} is unknown: choose {', '.join(_WANDB_MODES)}, or unset it"
-            )
-        return chosen
-    return "online" if os.environ.get("WANDB_API_KEY") or _in_netrc("api.wandb.ai") else "offline"
+    mode = wandb_mode() if config.logger.name == "wandb" else "disabled"
+    if mode == "disabled":
+        yield on_epoch
+        return
+    publisher = Publisher(folder, mode, config.logger.project or "cbnorm")
 
+    def told(row: dict[str, Any]) -> None:
+        if on_epoch is not None:
+            on_epoch(row)
+        if mode == "online":
+            publisher.start()
 
-def _in_netrc(host: str) -> bool:
     try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        yield told
+    except ClaimLostError:
+        # Another process trains the run and tells W&B of it.
+        publisher.kill()
+        raise
+    except BaseException:
+        _finish(publisher, folder)
+        raise
+    _finish(publisher, folder)
+
+
+def _finish(publisher: Publisher, folder: Path) -> None:
+    if not publisher.started and not (folder / "record.json").exists():
+        return
+    _, problem = publisher.finish()
+    if problem:
+        line = (
+            f"W&B was not told all of run {folder.name}: {problem}; cbnorm wandb sync {folder.name} sends it"
+        )
+        print(f"cbnorm: {line}", file=sys.stderr, flush=True)
 
 
 def write_metrics_table(path: Path, history: list[dict[str, Any]]) -> None:
