@@ -206,18 +206,19 @@ def _wandb(words: list[str]) -> int:
 
 def _data(words: list[str]) -> int:
     from cbnorm.data import catalog
-    from cbnorm.data.sources import describe, ensure
+    from cbnorm.data.overview import describe, fetch
 
     if words == ["list"]:
-        for key in catalog.DATA_SETS:
-            known = describe(key)
-            print(f"{key:<14} {known['name']:<16} {known['state']:<10} {known['folder'] or ''}")
+        found = [describe(key) for key in catalog.DATA_SETS]
+        width = max(len(known["name"]) for known in found)
+        for known in found:
+            print(f"{known['key']:<14} {known['name']:<{width}} {known['state']:<10} {known['folder'] or ''}")
             if known["problem"]:
                 print(f"  {known['problem']}")
         return 0
     if len(words) == 2 and words[0] == "fetch":
         catalog.find(words[1])
-        print(f"{words[1]} is complete and verified in {ensure(words[1])}")
+        print(fetch(words[1]))
         return 0
     raise CbnormError("write cbnorm data list, or cbnorm data fetch DATASET")
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cbnorm.data import catalog, download, sources
+from cbnorm.data import catalog, download, fetching, sources
 from cbnorm.errors import CbnormError
 
 FILES = {"one.bin": b"1" * 700_000, "two.bin": bytes(range(256)) * 4000}
@@ -139,7 +139,7 @@ def tiny(tmp_path, monkeypatch, site):
         for name in FILES:
             (folder / name).write_bytes((package / name).read_bytes())
 
-    monkeypatch.setitem(sources.CONVERTERS, "tiny-pack", convert)
+    monkeypatch.setitem(fetching.CONVERTERS, "tiny-pack", convert)
     return SimpleNamespace(
         entry=entry,
         contents=FILES,

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from cbnorm.data import catalog
+from cbnorm.data.fetching import CONVERTERS
 from cbnorm.data.images import READERS
 from cbnorm.data.opensets import LAYOUTS
-from cbnorm.data.sources import CONVERTERS
 from cbnorm.errors import CbnormError
 
 
@@ -54,4 +54,4 @@ def test_every_entry_can_be_read_and_its_sources_used(entry):
         assert len(set(entry.class_names)) == entry.num_classes > 1
     for source in entry.sources:
         name = getattr(source, "folder", getattr(source, "name", None))
-        assert isinstance(source, catalog.Archive) or name in CONVERTERS
+        assert isinstance(source, catalog.Archive | catalog.Files) or name in CONVERTERS

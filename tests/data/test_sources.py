@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cbnorm.data import catalog, download, sources
+from cbnorm.data import catalog, download, fetching, overview, sources
 from cbnorm.errors import CbnormError
 
 
@@ -119,7 +119,7 @@ def test_a_folder_with_the_files_in_another_form_comes_first(tiny, site, monkeyp
     other = catalog.OtherForm("tiny-other")
     entry = dataclasses.replace(tiny.entry, sources=(other, *tiny.entry.sources))
     monkeypatch.setitem(catalog.DATA_SETS, "tiny", entry)
-    monkeypatch.setitem(sources.CONVERTERS, "tiny-other", sources.CONVERTERS["tiny-pack"])
+    monkeypatch.setitem(fetching.CONVERTERS, "tiny-other", fetching.CONVERTERS["tiny-pack"])
     (tiny.root / "tiny-other").mkdir(parents=True)
     for name, content in tiny.contents.items():
         (tiny.root / "tiny-other" / name).write_bytes(content)
@@ -227,11 +227,11 @@ def test_the_data_folder_is_the_users(monkeypatch, tmp_path):
 
 
 def test_states_are_described(tiny):
-    assert sources.describe("digits")["state"] == "built-in"
-    assert sources.describe("tiny")["state"] == "missing"
+    assert overview.describe("digits")["state"] == "built-in"
+    assert overview.describe("tiny")["state"] == "missing"
     sources.ensure("tiny")
-    ready = sources.describe("tiny")
+    ready = overview.describe("tiny")
     assert (ready["state"], ready["problem"], ready["folder"]) == ("ready", None, str(tiny.folder))
     (tiny.folder / "two.bin").write_bytes(b"")
     (tiny.folder / "one.bin").unlink()
-    assert sources.describe("tiny")["state"] == "corrupt"
+    assert overview.describe("tiny")["state"] == "corrupt"

@@ -193,7 +193,9 @@ def _check_combination(run: RunConfig) -> None:
             "raise it or set trainer.moments=[100]"
         )
     d = run.dataset
-    catalog.check_numbers(catalog.find(d.name), d.val_images, d.train_images, d.test_images, d.image_size)
+    images = catalog.find(d.name)
+    catalog.check_folder(images, d.folder)
+    catalog.check_numbers(images, d.val_images, d.train_images, d.test_images, d.image_size)
     if run.model.name == "shallow_cnn":
         if max(run.model.placement, default=0) > 4:
             raise CbnormError(f"model.placement={run.model.placement}: shallow_cnn has norm layers 1 to 4")

@@ -1,5 +1,7 @@
 """Unpacking archives that may be hostile."""
 
+import gzip
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -13,6 +15,17 @@ from cbnorm.data.failure import SourceError
 
 # Empty files cost something too; the largest known archive holds 120,609 names.
 MEMBERS = 500_000
+
+
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+)
 
 
 class _Member(NamedTuple):
@@ -45,8 +58,30 @@ def unpack(archive: Path, folder: Path, *, limit: int) -> None:
             with tarfile.open(archive) as opened:
                 _unpack(list(_tarred(opened)), folder, limit)
     # A password or an unknown method of compression is a RuntimeError to zipfile.
-    except (tarfile.TarError, zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, OSError) as error:
+    except _BROKEN as error:
         raise SourceError(f"{archive.name} can't be unpacked ({error})") from error
+
+
+def decompress(source: Path, target: Path, *, limit: int) -> None:
+    """Decompress one gzip file.
+
+    Args:
+        source: The compressed file.
+        target: The file to write.
+        limit: Bytes that it may hold.
+
+    Raises:
+        SourceError: The file is broken or holds more.
+    """
+    try:
+        with gzip.open(source) as packed, target.open("xb") as file:
+            left = limit
+            while block := packed.read(1 << 20):
+                if (left := left - len(block)) < 0:
+                    raise SourceError(f"{source.name} holds more than the {limit} bytes expected")
+                file.write(block)
+    except _BROKEN as error:
+        raise SourceError(f"{source.name} can't be decompressed ({error})") from error
 
 
 def _tarred(tar: tarfile.TarFile) -> Iterator[_Member]:

@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from cbnorm.data.entry import Archive, DataFile, DataSet, NpmPackage, OtherForm
+from cbnorm import plugins
+from cbnorm.data import extend
+from cbnorm.data.entry import Archive, DataFile, DataSet, DebianPackage, Files, NpmPackage, OtherForm, Source
 from cbnorm.data.known import KNOWN
 from cbnorm.errors import CbnormError
 
@@ -19,9 +21,14 @@ __all__ = [
     "Archive",
     "DataFile",
     "DataSet",
+    "DebianPackage",
+    "Files",
     "NpmPackage",
     "OtherForm",
+    "Source",
+    "check_folder",
     "check_numbers",
+    "facts",
     "find",
     "fingerprint",
 ]
@@ -40,16 +47,22 @@ def find(key: str) -> DataSet:
     """
     if key in DATA_SETS:
         return DATA_SETS[key]
+    if key in plugins.names("dataset"):
+        return extend.find(key).entry(key)
     near = difflib.get_close_matches(key, DATA_SETS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(DATA_SETS)}"
     raise CbnormError(f"there is no data set {key!r}; {hint}")
 
 
-def fingerprint(key: str) -> str:
+def fingerprint(key: str, folder: str | None = None) -> str:
     """Return a short checksum of a data set's verified content, without reading it.
 
     It is part of a run's identity: it changes only if the catalog names other content. An open
     set's comes from the files that are there, which are fetched when they are missing.
+
+    Args:
+        key: The data set's key.
+        folder: The user's folder of images; only ``imagefolder`` has one.
 
     Raises:
         CbnormError: No such data set, or an open one that can't be had.
@@ -58,12 +71,44 @@ def fingerprint(key: str) -> str:
     False
     """
     entry = find(key)
+    check_folder(entry, folder)
     if entry.open:
         from cbnorm.data import opensets
 
-        return opensets.fingerprint(key)
+        return opensets.fingerprint(key, folder)
     lines = sorted(f"{name} {checksum}" for name, checksum in entry.content.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def facts(key: str, folder: str | None = None) -> DataSet:
+    """Return a data set's entry, an open one's with the name, classes and counts of what is there.
+
+    Raises:
+        CbnormError: No such data set, or an open one that can't be had.
+
+    >>> facts("mnist") == find("mnist")
+    True
+    """
+    entry = find(key)
+    check_folder(entry, folder)
+    if entry.open:
+        from cbnorm.data import opensets
+
+        return opensets.find(key, folder).entry
+    return entry
+
+
+def check_folder(entry: DataSet, folder: str | None) -> None:
+    """Refuse a data set without the folder that it needs, or with one that it doesn't read.
+
+    Raises:
+        CbnormError: One line that says which.
+    """
+    own = entry.open and entry.folder is None
+    if own and folder is None:
+        raise CbnormError(f"dataset={entry.key} needs the folder of the images: dataset.folder=PATH")
+    if folder is not None and not own:
+        raise CbnormError(f"dataset={entry.key} reads no dataset.folder: use dataset=imagefolder")
 
 
 def check_numbers(entry: DataSet, val: int, train: int | None, test: int | None, image_size: int) -> None:
@@ -72,6 +117,10 @@ def check_numbers(entry: DataSet, val: int, train: int | None, test: int | None,
     Raises:
         CbnormError: One line with the numbers that are possible.
     """
+    if image_size < 1:
+        raise CbnormError(f"image_size={image_size} is impossible: choose a positive number of pixels")
+    if not entry.counts:  # of an open set, until its files are there
+        return
     pool, tests = entry.counts["train"], entry.counts["test"]
     if not 0 <= val < pool:
         raise CbnormError(
@@ -84,5 +133,3 @@ def check_numbers(entry: DataSet, val: int, train: int | None, test: int | None,
         )
     if test is not None and not 0 < test <= tests:
         raise CbnormError(f"test_images={test} is impossible: {entry.name} has {tests} test images")
-    if image_size < 1:
-        raise CbnormError(f"image_size={image_size} is impossible: choose a positive number of pixels")

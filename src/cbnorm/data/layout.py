@@ -13,7 +13,7 @@ class Layout:
         train: Relative name and label of every training image, in their order.
         test: The same for the test images.
         lists: Further files that decide what is read, such as lists of labels.
-        side: Height and width to which images are cut on reading; None: they have one size.
+        side: Height and width to which images are brought on reading; None: they have one size.
         held_out: Share of ``train`` that becomes the test set, chosen by content.
     """
 

@@ -3,15 +3,16 @@
 Imports no torch.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cbnorm.data.files import write_whole
 from cbnorm.errors import CbnormError
 
 
@@ -123,12 +124,6 @@ def _recall(memory: Path, state: str) -> Manifest | None:
 
 
 def _remember(memory: Path, state: str, made: Manifest) -> None:
-    try:
+    with contextlib.suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=memory.parent, prefix=f"{memory.name}-", delete=False, encoding="utf8"
-        ) as file:
-            json.dump({"state": state, "lines": made.lines}, file)
-        Path(file.name).replace(memory)
-    except OSError:
-        return
+        write_whole(memory, json.dumps({"state": state, "lines": made.lines}))

