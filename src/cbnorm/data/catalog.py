@@ -71,8 +71,8 @@ def fingerprint(key: str, folder: str | None = None) -> str:
     False
     """
     entry = find(key)
-    check_folder(entry, folder)
     if entry.open:
+        check_folder(entry, folder)
         from cbnorm.data import opensets
 
         return opensets.fingerprint(key, folder)
@@ -90,8 +90,8 @@ def facts(key: str, folder: str | None = None) -> DataSet:
     True
     """
     entry = find(key)
-    check_folder(entry, folder)
     if entry.open:
+        check_folder(entry, folder)
         from cbnorm.data import opensets
 
         return opensets.find(key, folder).entry
