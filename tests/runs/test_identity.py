@@ -112,6 +112,7 @@ def test_options_that_a_norm_ignores_do_not(norm: str, option: str) -> None:
     config = compose_run([f"norm={norm}"])
     value = getattr(config.norm, option)
     others = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2, type(None): lambda _: 2}
+    others[dict] = lambda _: {"width": 2}
     other = others.get(type(value), lambda _: "x")(value)
     changed = config.model_copy(update={"norm": config.norm.model_copy(update={option: other})})
     assert (run_id(changed) == run_id(config)) == (option not in NORM_OPTIONS[norm])

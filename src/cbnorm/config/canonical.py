@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cbnorm.config.schema import CLUSTERED_NORMS, LATER_OPTIONS, NORM_OPTIONS, RunConfig
+from cbnorm.config.choices import model_options, needs_clusters, norm_options, qualified
+from cbnorm.config.schema import LATER_OPTIONS, RunConfig
 from cbnorm.partitions.choices import counted
 
 #: Names of bundles, destinations and places of execution: they can't change a number.
@@ -16,12 +17,16 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     Two configs with equal canonical values are the same run: options that the chosen norm
     ignores, the partition when the norm takes no clusters, names of presets, the logger, the
     place of execution and of the data are left out, and so are later options at the value that
-    changes nothing (:data:`cbnorm.config.schema.LATER_OPTIONS`).
+    changes nothing (:data:`cbnorm.config.schema.LATER_OPTIONS`). What another package brings along
+    is called by its package and name.
     """
     values = config.model_dump(exclude=_IGNORED)
     norm = config.norm.name
-    values["norm"] = {"name": norm} | {key: values["norm"][key] for key in NORM_OPTIONS[norm]}
-    values["partition"] = _partition(values["partition"], needed=norm in CLUSTERED_NORMS)
+    values["norm"] = {"name": norm} | {key: values["norm"][key] for key in norm_options(norm)}
+    values["partition"] = _partition(values["partition"], needed=needs_clusters(norm))
+    values["model"] = model_options(values["model"])
+    for kind in ("norm", "model", "dataset"):
+        values[kind]["name"] = qualified(kind, values[kind]["name"])
     values["model"]["placement"] = sorted(set(values["model"]["placement"]))
     trainer = values["trainer"]
     trainer["moments"] = sorted(set(trainer["moments"]))

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from cbnorm.config import plugged
 from cbnorm.config.canonical import flatten
+from cbnorm.config.choices import from_packages, groups, ignored, needs_clusters, refuse_ambiguous
 from cbnorm.config.locations import conf_dir
-from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 
@@ -45,13 +47,6 @@ def _preset(key: str, *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("preset", _preset, replace=True)
-
-
-@cache
-def groups() -> dict[str, list[str]]:
-    """Every config group with the names that can be chosen."""
-    folders = (p for p in sorted(conf_dir().iterdir()) if p.is_dir() and not p.name.startswith("_"))
-    return {folder.name: sorted(p.stem for p in folder.glob("*.yaml")) for folder in folders}
 
 
 def compose_run(overrides: Sequence[str] = ()) -> RunConfig:
@@ -103,16 +98,21 @@ def _check_choice(override: Override) -> None:
             continue
         if str(name) not in groups()[group]:
             raise CbnormError(f"unknown {group} '{name}': {nearest(str(name), groups()[group])}")
+        refuse_ambiguous(group, str(name))
 
 
 def _compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     parsed = parse(overrides)
+    plugged.declare()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("train", list(overrides), return_hydra_config=hydra)
     except Exception as error:  # Hydra has its own, OmegaConf its own, and odd words give bare ValueErrors
         raise CbnormError(_explain(error, parsed)) from error
+
+
+_FOREIGN = ("norm.options.", "model.options.")
 
 
 def _explain(error: Exception, parsed: Sequence[Override]) -> str:
@@ -122,9 +122,13 @@ def _explain(error: Exception, parsed: Sequence[Override]) -> str:
     keys = set(flatten(_plain(known))) | set(groups())
     for override in parsed:
         key = override.key_or_group
+        if key.startswith(_FOREIGN):
+            return f"'{key}': only a {key.partition('.')[0]} of another package has options of that kind"
         if key.startswith("hydra") or key in keys or any(k.startswith(key + ".") for k in keys):
             continue
         return f"unknown option '{key}': {nearest(key, keys)}"
+    if isinstance(error, CbnormError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or type(error).__name__
 
@@ -149,7 +153,9 @@ def check(config: DictConfig) -> RunConfig:
     try:
         run = RunConfig.model_validate(_plain(config))
     except OmegaConfBaseException as error:
-        raise CbnormError(str(error).splitlines()[0]) from error
+        # What another package says of its data set is looked up by an interpolation.
+        known = error.__cause__ or error.__context__
+        raise CbnormError(str(known if isinstance(known, CbnormError) else error).splitlines()[0]) from error
     except ValidationError as error:
         raise CbnormError(_first_problem(error, config)) from error
     _check_combination(run)
@@ -180,8 +186,9 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
 
 
 def _check_combination(run: RunConfig) -> None:
+    from_packages(run)
     norm, partition = run.norm.name, run.partition.name
-    if norm in CLUSTERED_NORMS and partition == "none":
+    if needs_clusters(norm) and partition == "none":
         choices = ", ".join(name for name in groups()["partition"] if name != "none")
         raise CbnormError(
             f"norm={norm} needs clusters, but partition=none gives none: choose partition from {choices}"
@@ -206,7 +213,6 @@ def _check_combination(run: RunConfig) -> None:
 
 
 def ignored_options(run: RunConfig, overrides: Sequence[str]) -> list[str]:
-    """Options of the norm that were given although the chosen norm does not read them."""
+    """Options of norm and model that were given although the chosen ones do not read them."""
     given = (text.lstrip("+").partition("=")[0] for text in overrides)
-    read = {f"norm.{key}" for key in NORM_OPTIONS[run.norm.name]} | {"norm.name"}
-    return sorted(key for key in given if key.startswith("norm.") and key not in read)
+    return sorted(key for key in given if ignored(run, key))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -47,6 +47,7 @@ class ModelConfig(Group):
     bn_momentum: Annotated[float, Field(gt=0, le=1)]
     last_kernel: Literal[3, 5]
     head: Literal["pool", "flatten"]
+    options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class PartitionConfig(Group):
@@ -90,6 +91,7 @@ class NormConfig(Group):
     train_stats: Literal["batch", "params"]
     eval_stats: Literal["running", "params", "batch"]
     posterior: Literal["per_channel", "joint"]
+    options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class OptimizerConfig(Group):

@@ -25,7 +25,7 @@ def convert_norm(
 
     Args:
         model: Any module that contains BatchNorm layers (SyncBatchNorm too).
-        name: A key of :data:`cbnorm.norms.NORMS`.
+        name: As for :func:`cbnorm.norms.create_norm`.
         where: ``"first"`` in the order of ``model.named_modules()``; ``"all"``; another string is a regular
             expression searched for in the qualified name (``"layer1.*bn1"``); a callable gets the qualified
             name and the layer and says whether to replace it.
@@ -80,6 +80,8 @@ def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any]) -> nn.Mo
         del kept["eps"]  # it is added to the deviation there, not to the variance
     inherited = {option: value for option, value in kept.items() if option in known}
     new = create_norm(name, layer.num_features, **(inherited | options))
+    if "device" not in known:
+        new.to(state.device, state.dtype)
     for parameter in ("weight", "bias"):
         _copy_affine(getattr(new, parameter, None), getattr(layer, parameter))
     return new.train(layer.training)

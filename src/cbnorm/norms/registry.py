@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cbnorm import plugins
 from cbnorm.norms.batch import BatchNorm
 from cbnorm.norms.conditional import ClusterBatchNorm, ConditionalBatchNorm
 from cbnorm.norms.mn import MixtureNorm
@@ -77,7 +78,7 @@ def create_norm(name: str, num_features: int, **options: Any) -> nn.Module:
     """Make the normalization layer called ``name``.
 
     Args:
-        name: A key of :data:`NORMS`.
+        name: A key of :data:`NORMS`, or what another package declares (docs/extend.md).
         num_features: Number of channels C.
         **options: Of the layer, for instance ``num_clusters=3``.
 
@@ -85,7 +86,7 @@ def create_norm(name: str, num_features: int, **options: Any) -> nn.Module:
         The layer.
 
     Raises:
-        ValueError: No layer has this name.
+        ValueError: No layer has this name, or the package that declares it can't be imported.
         TypeError: The layer has no such option, or a necessary one is missing.
 
     Example:
@@ -95,13 +96,28 @@ def create_norm(name: str, num_features: int, **options: Any) -> nn.Module:
         Traceback (most recent call last):
         ValueError: no normalization layer is called 'sbc'; did you mean 'scb'? There are: none, bn, ...
     """
-    if name not in NORMS:
+    if name in NORMS:
+        _check_options(name, options)
+        return NORMS[name](num_features, **options)
+    factory = _foreign(name)
+    if problem := plugins.misfit(factory, options, positional=1):
+        raise TypeError(f"{name!r} {problem}")
+    layer = factory(num_features, **options)
+    # Tells a normalization layer of another package from the other layers of a network.
+    vars(layer)["norm_name"] = name
+    return layer
+
+
+def _foreign(name: str) -> Callable[..., nn.Module]:
+    """What makes the layer that another package calls ``name``."""
+    others = plugins.names("norm")
+    if name not in others:
+        known = [*NORMS, *others]
         raise ValueError(
-            f"no normalization layer is called {name!r}{_nearest(name, list(NORMS))} "
-            f"There are: {', '.join(NORMS)}"
+            f"no normalization layer is called {name!r}{_nearest(name, known)} There are: {', '.join(known)}"
         )
-    _check_options(name, options)
-    return NORMS[name](num_features, **options)
+    factory: Callable[..., nn.Module] = plugins.load("norm", name)
+    return factory
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
@@ -119,6 +135,8 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
 
 def option_names(name: str) -> dict[str, bool]:
     """The options of the layer called ``name``, each with whether it is necessary."""
+    if name not in NORMS:
+        return plugins.keywords(_foreign(name), positional=1)[0]
     parameters = dict(inspect.signature(NORMS[name]).parameters)
     if name == "uan":
         inherited = inspect.signature(UCBNorm).parameters

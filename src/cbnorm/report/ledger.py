@@ -1,6 +1,6 @@
 """What the paper reports: its cells, as shipped in `experiments/`."""
 
-from cbnorm.config.locations import experiments_dir
+from cbnorm.config.choices import experiment_dir
 from cbnorm.runs.files import read_table
 
 #: (data set, row, per cent of the epochs) -> accuracy in per cent.
@@ -15,7 +15,7 @@ def read_cells(experiment: str) -> Cells:
     Raises:
         CbnormError: If the file is damaged; names the line.
     """
-    path = experiments_dir() / experiment / "cells.csv"
+    path = experiment_dir(experiment) / "cells.csv"
     return dict(read_table(path, _cell)) if path.exists() else {}
 
 

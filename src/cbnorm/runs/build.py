@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.config.choices import needs_clusters
+from cbnorm.config.schema import RunConfig
 from cbnorm.data.augment import Augmentation
 from cbnorm.data.batches import Batches
 from cbnorm.data.images import ImageData, load
 from cbnorm.data.streams import derived_seed
-from cbnorm.models import MODELS
-from cbnorm.norms import create_norm
 from cbnorm.partitions import Assignment
+from cbnorm.runs.arguments import make_norm, model_arguments, model_factory, norm_arguments
 from cbnorm.runs.partitioning import partition_of, splits_of
 from cbnorm.tasks.classification import Classification
 
@@ -49,24 +49,21 @@ def load_data(config: RunConfig) -> ImageData:
 def norm_layer(config: RunConfig, num_features: int, num_clusters: int | None = None) -> nn.Module:
     """The layer that a config puts in place; `num_clusters` is for those that take clusters."""
     norm = config.norm
-    options = {key: getattr(norm, key) for key in NORM_OPTIONS[norm.name]}
-    for ours, theirs in (("components", "num_components"), ("groups", "num_groups")):
-        if ours in options:
-            options[theirs] = options.pop(ours)
-    if norm.name in CLUSTERED_NORMS:
+    options = norm_arguments(norm)
+    if needs_clusters(norm.name):
         options["num_clusters"] = num_clusters
-    return create_norm(norm.name, num_features, **options)
+    return make_norm(norm.name, num_features, options)
 
 
 def build_task(config: RunConfig, num_classes: int, num_clusters: int | None = None) -> Classification:
     """The network in its initial state, which depends on the seed alone, wrapped in its task."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(config.seed, "init"))
-        model = MODELS[config.model.name](
+        model = model_factory(config.model)(
             num_classes,
             lambda features: norm_layer(config, features, num_clusters),
             config.model.placement,
-            **config.model.model_dump(exclude={"name", "placement"}),
+            **model_arguments(config.model),
             image_size=config.dataset.image_size,
         )
     if config.trainer.channels_last:

@@ -55,7 +55,7 @@ def trained(
         "parameters": sum(p.numel() for p in parts.task.model.parameters()),
         "metrics": {"moments": journal.readings},
         "epochs": journal.epoch,
-        "versions": provenance.versions(),
+        "versions": provenance.versions(config),
         "hardware": provenance.hardware(device),
         "seconds": {
             "total": round(seconds, 1),
@@ -84,7 +84,7 @@ def failed(config: RunConfig, run: str, error: Exception) -> Record:
             "message": (str(error).splitlines() or [type(error).__name__])[0],
             "last_lines": "".join(lines).splitlines()[-15:],
         },
-        "versions": provenance.versions(),
+        "versions": provenance.versions(config),
     }
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from cbnorm.config.schema import CLUSTERED_NORMS, RunConfig
+from cbnorm.config.choices import needs_clusters
+from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.data.images import ImageData
 from cbnorm.data.sources import data_dir
@@ -33,7 +34,7 @@ def partition_of(
     make_network: Callable[[RunConfig], nn.Module],
 ) -> Assignment | None:
     """The ids that the norm needs; None when it needs none."""
-    if config.norm.name not in CLUSTERED_NORMS:
+    if not needs_clusters(config.norm.name):
         return None
     found = assigned(config, data, device, make_network)
     if found.oracle:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cbnorm.config.choices import experiment_dir, experiments
 from cbnorm.config.compose import compose_run, groups, nearest, parse
-from cbnorm.config.locations import experiments_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import read_table
@@ -38,7 +38,7 @@ def find_experiment(name: str) -> str:
     Raises:
         CbnormError: If there is none; names the nearest.
     """
-    known = sorted(path.parent.name for path in experiments_dir().glob("*/rows.csv"))
+    known = experiments()
     if name not in known:
         raise CbnormError(f"unknown experiment '{name}': {nearest(name, known)}")
     return name
@@ -46,12 +46,12 @@ def find_experiment(name: str) -> str:
 
 def read_rows(experiment: str) -> list[Row]:
     """The rows of an experiment, in the order of the paper."""
-    return _read(experiments_dir() / find_experiment(experiment) / "rows.csv")
+    return _read(experiment_dir(find_experiment(experiment)) / "rows.csv")
 
 
 def read_controls(experiment: str) -> list[Row]:
     """The rows that the paper lacks and its claims need; none for an experiment without ``controls.csv``."""
-    path = experiments_dir() / find_experiment(experiment) / "controls.csv"
+    path = experiment_dir(find_experiment(experiment)) / "controls.csv"
     return _read(path) if path.exists() else []
 
 

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 import cbnorm
+from cbnorm.config.choices import from_packages
+from cbnorm.config.schema import RunConfig
 from cbnorm.norms.native import in_use
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-learn")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, of this package (with the commit, in a checkout) and of the libraries."""
+def versions(config: RunConfig) -> dict[str, str]:
+    """Versions of Python, of this package (with the commit, in a checkout), of the libraries and plugins."""
     found = {"python": platform.python_version(), "cbnorm": cbnorm.__version__}
     commit = _commit()
     if commit:
@@ -26,7 +28,7 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return found | {plugin.package: plugin.version for plugin in from_packages(config)}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from cbnorm.config.canonical import differences
-from cbnorm.config.schema import CLUSTERED_NORMS, RunConfig
+from cbnorm.config.choices import needs_clusters
+from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.partitions import Activations
 from cbnorm.runs import weights
@@ -61,7 +62,7 @@ def _config(record: Record, run: str) -> RunConfig:
         config = RunConfig.model_validate(record["config"] | {"store": ""})
     except ValidationError as error:
         raise CbnormError(f"run {run} comes from an earlier version: train it again") from error
-    if config.norm.name in CLUSTERED_NORMS:
+    if needs_clusters(config.norm.name):
         raise CbnormError(
             f"partition.run={run} takes clusters itself (norm={config.norm.name}): name one of bn"
         )

@@ -21,7 +21,7 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimiz
     norm_parameters = {
         parameter
         for module in model.modules()
-        if isinstance(module, NORM_LAYERS)
+        if isinstance(module, NORM_LAYERS) or hasattr(module, "norm_name")
         for parameter in module.parameters()
     }
     plain = [p for p in model.parameters() if p not in norm_parameters]

@@ -1,0 +1,118 @@
+"""What can be chosen in a config, our own and of other packages, and what of it counts."""
+
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cbnorm import plugins
+from cbnorm.config.locations import conf_dir, experiments_dir
+from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.errors import CbnormError
+
+
+@cache
+def own() -> dict[str, list[str]]:
+    """Every config group with the names that are our own."""
+    folders = (p for p in sorted(conf_dir().iterdir()) if p.is_dir() and not p.name.startswith("_"))
+    return {folder.name: sorted(p.stem for p in folder.glob("*.yaml")) for folder in folders}
+
+
+def groups() -> dict[str, list[str]]:
+    """Every config group with all names that can be chosen."""
+    return _groups(tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _groups(_path: tuple[str, ...]) -> dict[str, list[str]]:
+    theirs = {kind: plugins.names(kind) for kind in plugins.GROUPS}
+    return {group: sorted({*names, *theirs.get(group, ())}) for group, names in own().items()}
+
+
+def is_own(kind: str, name: str) -> bool:
+    """Whether a name of a config group is our own."""
+    return name in own()[kind] or (kind == "experiment" and (experiments_dir() / name).is_dir())
+
+
+def experiments() -> list[str]:
+    """Names of all experiments that have rows."""
+    shipped = {path.parent.name for path in experiments_dir().glob("*/rows.csv")}
+    return sorted(shipped.union(plugins.names("experiment")))
+
+
+def experiment_dir(name: str) -> Path:
+    """The folder with the rows of an experiment.
+
+    Raises:
+        CbnormError: It is no experiment, or its package gives no folder with ``rows.csv``.
+    """
+    if is_own("experiment", name):
+        return experiments_dir() / name
+    found = plugins.load("experiment", name)
+    if isinstance(found, ModuleType) and found.__file__:
+        found = Path(found.__file__).parent
+    if not isinstance(found, str | Path) or not (Path(found) / "rows.csv").is_file():
+        plugin = plugins.find("experiment", name)
+        raise CbnormError(f"{plugin} is {str(found)[:100]!r}, not the path of a folder with rows.csv")
+    return Path(found)
+
+
+def norm_options(name: str) -> tuple[str, ...]:
+    """Which options of ``norm`` a norm reads."""
+    return NORM_OPTIONS.get(name, ("options",))
+
+
+def needs_clusters(name: str) -> bool:
+    """Whether a norm takes the cluster of every image; known without importing it."""
+    if name in NORM_OPTIONS:
+        return name in CLUSTERED_NORMS
+    return plugins.find("norm", name).entry.group == plugins.CLUSTERED_NORMS
+
+
+def model_options(values: dict[str, Any]) -> dict[str, Any]:
+    """What a model reads of ``model``: our own all but ``options``, those of other packages nothing else."""
+    if is_own("model", values["name"]):
+        return {key: value for key, value in values.items() if key != "options"}
+    return {key: values[key] for key in ("name", "placement", "options")}
+
+
+def ignored(run: RunConfig, key: str) -> bool:
+    """Whether the chosen norm or model does not read an option such as ``norm.eps``."""
+    group, _, rest = key.partition(".")
+    option = rest.partition(".")[0]
+    if group == "norm" and option:
+        return option not in {"name", *norm_options(run.norm.name)}
+    return group == "model" and bool(option) and option not in model_options(run.model.model_dump())
+
+
+def qualified(kind: str, name: str) -> str:
+    """A name as a run's identity holds it: with its package, unless it is our own."""
+    return name if is_own(kind, name) else plugins.find(kind, name).qualified
+
+
+def from_packages(run: RunConfig) -> list[plugins.Plugin]:
+    """What a run has from other packages.
+
+    Raises:
+        PluginError: A name means two things, or nothing.
+    """
+    names = {"norm": run.norm.name, "model": run.model.name, "dataset": run.dataset.name}
+    if run.experiment is not None:
+        names["experiment"] = run.experiment
+    found = [refuse_ambiguous(kind, name) for kind, name in names.items()]
+    return [plugin for plugin in found if plugin is not None]
+
+
+def refuse_ambiguous(kind: str, name: str) -> plugins.Plugin | None:
+    """What another package calls by a name; None for one of our own.
+
+    Raises:
+        PluginError: The name means two things, or nothing.
+    """
+    if kind not in plugins.GROUPS:
+        return None
+    if is_own(kind, name):
+        plugins.refuse_twice(kind, name)
+        return None
+    return plugins.find(kind, name)
