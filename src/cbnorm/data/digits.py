@@ -40,4 +40,7 @@ def read(_folder: Path | None = None) -> tuple[Split, Split]:
     pixels = (torch.from_numpy(values).long() * 255 + 8) // 16
     everything = Split(pixels.to(torch.uint8).view(-1, 1, 8, 8), torch.from_numpy(labels).long())
     test, train = divide(everything.labels, entry.counts["test"], _TEST_SPLIT_SEED, "digits-test")
-    return everything.take(train), everything.take(test)
+    parts = (everything.take(train), everything.take(test))
+    # These two are the official splits: images are numbered within each.
+    train_split, test_split = (Split(part.images, part.labels) for part in parts)
+    return train_split, test_split
