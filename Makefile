@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs lint types check reproduce-table5 collect wheel clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols lint types check reproduce-table5 collect wheel clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -55,6 +55,9 @@ bench-mixtures: $(READY) ## Time k-means and mixtures against scikit-learn
 
 bench-runs: $(READY) ## What book-keeping costs per run and per record
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_runs.py $(ARGS)
+
+docs-protocols: $(READY) ## Make docs/protocols.md from the configs
+	$(BIN)/python -m cbnorm.report.protocols > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
 
 wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
