@@ -13,10 +13,11 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
 
   cbnorm train [GROUP=NAME] [GROUP.KEY=VALUE] ...     one run; -m sweeps over commas (Hydra's options work)
   cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
-                   [rows=BN-1,UCB-Norm-1] [jobs=2] [again=true] [dataset=...] [any other override]
+                   [rows=controls|all|BN-1,...] [jobs=2] [again=true] [dataset=...] [any other override]
   cbnorm collect TABLE [store=runs] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
+  cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
   cbnorm data list | fetch DATASET                    data sets: what is here, and fetching
 
   --version, --help, --debug (shows the traceback of an error)
@@ -82,6 +83,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "reproduce": _reproduce,
         "collect": _collect,
         "runs": _runs,
+        "partitions": _partitions,
         "wandb": _wandb,
         "data": _data,
     }
@@ -129,11 +131,12 @@ def _reproduce(words: list[str]) -> int:
 
     experiment, words = _experiment(words, "reproduce")
     own, overrides = _take(words, "seeds", "jobs", "rows", "again", "out")
+    labels = own["rows"].split(",") if "rows" in own else []
     planned = plan(
         experiment,
         overrides,
         seeds=parse_seeds(own.get("seeds", "0")),
-        labels=own["rows"].split(",") if "rows" in own else (),
+        labels=labels,
     )
     first = planned[0].config
     store = Store(first.store)
@@ -144,7 +147,9 @@ def _reproduce(words: list[str]) -> int:
     presets = {"dataset", "protocol", "budget", "store", "logger"}
     custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in presets]
     records, damaged = store.survey()
-    found = collect(experiment, records, filters=filters, overrides=custom, damaged=damaged)
+    # What some control changes may be among the overrides, which then go for the rows that were trained.
+    shown = ["rows", *labels] if custom else ["all"]
+    found = collect(experiment, records, filters=filters, overrides=custom, labels=shown, damaged=damaged)
     _show(write_tables(found, Path(own.get("out", store.root / "tables"))))
     return 0 if complete else 1
 
@@ -204,12 +209,18 @@ def _wandb(words: list[str]) -> int:
     return wandb(words)
 
 
+def _partitions(words: list[str]) -> int:
+    from cbnorm.runs.partition_commands import partitions
+
+    return partitions(words)
+
+
 def _data(words: list[str]) -> int:
     from cbnorm.data import catalog
-    from cbnorm.data.overview import describe, fetch
+    from cbnorm.data.overview import describe_all, fetch
 
     if words == ["list"]:
-        found = [describe(key) for key in catalog.DATA_SETS]
+        found = describe_all()
         width = max(len(known["name"]) for known in found)
         for known in found:
             print(f"{known['key']:<14} {known['name']:<{width}} {known['state']:<10} {known['folder'] or ''}")

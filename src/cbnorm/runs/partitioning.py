@@ -12,6 +12,7 @@ from cbnorm.data import catalog
 from cbnorm.data.images import ImageData
 from cbnorm.data.sources import data_dir
 from cbnorm.data.splits import Split
+from cbnorm.errors import CbnormError
 from cbnorm.partitions import Assignment, Cache, assign
 from cbnorm.partitions.choices import counted
 from cbnorm.runs.trained import activations
@@ -66,12 +67,16 @@ def assigned(
     """
     options = config.partition.model_dump()
     counts = counted(options)
-    return assign(
-        options,
-        splits_of(data),
-        seed=config.seed,
-        num_classes=data.num_classes,
-        official=catalog.find(config.dataset.name).counts,
-        network=activations(config, device, make_network) if "run" in counts else None,
-        cache=cache(),
-    )
+    network = activations(config, device, make_network) if "run" in counts else None
+    try:
+        return assign(
+            options,
+            splits_of(data),
+            seed=config.seed,
+            num_classes=data.num_classes,
+            official=catalog.find(config.dataset.name).counts,
+            network=network,
+            cache=cache(),
+        )
+    except ValueError as error:
+        raise CbnormError(f"partition={config.partition.name}: {error}") from error
