@@ -105,28 +105,30 @@ def _places(places: list[tuple[str, str]], concerned: set[tuple[str, str]]) -> s
 
 _INTRO = """# Protocols
 
-The paper's text, the code its authors released, and a sound comparison are three things. Each is a preset of
-`conf/protocol/`: `protocol=paper` takes the text literally and mends it only where it could not run;
-`protocol=released` does what the authors' notebooks and packages do, method by method; `protocol=sound`, the
-default, keeps the paper's conditions, removes every leak and confound, and treats all rows alike. Any option can be
-overridden on top; the table is then marked as customised.
+The paper's text, the code its authors released, and a sound comparison are three things. Each is a preset
+of `conf/protocol/`: `protocol=paper` takes the text literally and mends it only where it could not run;
+`protocol=released` does what the authors' notebooks and packages do, method by method; `protocol=sound`,
+the default, keeps the paper's conditions, removes every leak and confound, and treats all rows alike. Any
+option can be overridden on top; the table is then marked as customised.
 
 This page is made by `make docs-protocols` from the configs; a test compares the two.
 
 ## Settings of Table V
 
-First what text and code say, then what the three presets set. What differs for single methods or data sets follows
-the usual setting. What a method does not read is not listed for it: SCB- and UCB-Norm have no gamma and beta in any
-protocol, and only SCB-Norm, its base form and the controls with clusters have ids.
+First what text and code say, then what the three presets set. What differs for single methods or data
+sets follows the usual setting. What a method does not read is not listed for it: SCB- and UCB-Norm have
+no gamma and beta in any protocol, and only SCB-Norm, its base form and the controls with clusters have
+ids.
 
 """
 
 _NOTES = """
-No code for MN by the authors is known: under `released` it gets what BN gets. Their UCB-Norm layer cannot be trained on
-images as published for torch, and where it runs it multiplies by 1/sqrt(eps) in training; `released` takes its
-placement and its use of batch statistics at test, not that defect (see [errata](errata.md)). The released lists of
-ids exist only as files; `released` draws ids with the properties that were measured on them: on CIFAR-10 training ids
-unrelated to the images, and test ids from a fit of their own (`test=refit`, which looks at the test images).
+No code for MN by the authors is known: under `released` it gets what BN gets. Their UCB-Norm layer cannot
+be trained on images as published for torch, and where it runs it multiplies by 1/sqrt(eps) in training;
+`released` takes its placement and its use of batch statistics at test, not that defect (see
+[errata](errata.md)). The released lists of ids exist only as files; `released` draws ids with the
+properties that were measured on them: on CIFAR-10 training ids unrelated to the images, and test ids from
+a fit of their own (`test=refit`, which looks at the test images).
 
 """
 
