@@ -50,8 +50,8 @@ def experiment_dir(name: str) -> Path:
     if is_own("experiment", name):
         return experiments_dir() / name
     found = plugins.load("experiment", name)
-    if isinstance(found, ModuleType) and found.__file__:
-        found = Path(found.__file__).parent
+    if isinstance(found, ModuleType):
+        found = next(iter(getattr(found, "__path__", [])), None) or Path(str(found.__file__)).parent
     if not isinstance(found, str | Path) or not (Path(found) / "rows.csv").is_file():
         plugin = plugins.find("experiment", name)
         raise CbnormError(f"{plugin} is {str(found)[:100]!r}, not the path of a folder with rows.csv")

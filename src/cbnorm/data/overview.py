@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from cbnorm import plugins
 from cbnorm.data import catalog, opensets, sources
 from cbnorm.data.verify import absent, problems
 from cbnorm.errors import CbnormError
@@ -38,6 +39,20 @@ def describe(key: str) -> dict[str, Any]:
         "sources": [str(source) for source in entry.sources],
         "note": entry.note,
     }
+
+
+def describe_all() -> list[dict[str, Any]]:
+    """Describe every data set, ours first; one of another package that can't be had is ``broken``."""
+    return [*map(describe, catalog.DATA_SETS), *map(_plugged, plugins.names("dataset"))]
+
+
+def _plugged(key: str) -> dict[str, Any]:
+    try:
+        known = describe(key)
+        package = plugins.find("dataset", key).package
+    except CbnormError as error:
+        return {"key": key, "name": key, "state": "broken", "folder": None, "problem": str(error)}
+    return known if known["folder"] else known | {"state": f"in {package}"}
 
 
 def _state(entry: catalog.DataSet) -> tuple[str, str | None]:

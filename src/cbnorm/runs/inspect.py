@@ -53,13 +53,21 @@ def _line(store: Store, run: str) -> str:
     cells = (
         run,
         record["status"] if record else state(store, run),
-        *(values.get(key, "?") for key in ("norm.name", "optimizer.lr", "dataset.name", "seed")),
+        _name(values, "norm"),
+        values.get("optimizer.lr", "?"),
+        _name(values, "dataset"),
+        values.get("seed", "?"),
         content["budget"],
         content["protocol"],
         f"{epochs}/{values.get('trainer.max_epochs', '?')}",
         _accuracy(content),
     )
     return _COLUMNS.format(*(_short(cell) for cell in cells)).rstrip()
+
+
+def _name(values: dict[str, Any], group: str) -> str:
+    """What was chosen, without the package that it may come from: there is no room for it."""
+    return str(values.get(f"{group}.name", "?")).rpartition(":")[2]
 
 
 def state(store: Store, run: str) -> str:

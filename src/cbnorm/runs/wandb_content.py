@@ -9,7 +9,8 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cbnorm.config.canonical import flatten
-from cbnorm.config.locations import experiments_dir
+from cbnorm.config.choices import experiment_dir, experiments
+from cbnorm.errors import CbnormError
 from cbnorm.runs.identity import digest
 from cbnorm.runs.records import Record
 
@@ -61,7 +62,13 @@ def _without_folders(value: Any) -> Any:
 
 def row_label(content: Record) -> str | None:
     """Label of the row of its table that a run belongs to; None when no row, or no single one, fits."""
-    folder = experiments_dir() / str(content.get("experiment"))
+    experiment = content.get("experiment")
+    try:
+        folder = experiment_dir(experiment) if experiment in experiments() else None
+    except CbnormError:  # of a package that is broken or not what it says
+        folder = None
+    if folder is None:
+        return None
     config = flatten(content["config"])
     fitting: dict[int, list[str]] = {}
     for label, overrides in (*_rows(folder / "rows.csv"), *_rows(folder / "controls.csv")):
