@@ -25,6 +25,7 @@ REFUSALS = {
     "norm.components=0 norm=ucb": "norm.components=0 must be greater than 0",
     "norm=scb partition=none": "norm=scb needs clusters",
     "norm=ucb norm.posterior=jiont": "norm.posterior=jiont must be 'per_channel' or 'joint'",
+    "norm=ucb norm.temper=true": "norm.temper=true needs norm.posterior=joint, not per_channel",
     "norm.name=ucb": "write norm=NAME",
     "model.placement=[5]": "shallow_cnn has norm layers 1 to 4",
     "dataset.image_size=30": "multiple of 8",

@@ -126,6 +126,31 @@ def test_responsibilities_sum_to_one_everywhere(draw, joint, scale):
     torch.testing.assert_close(tau.sum(1), torch.ones_like(tau[:, 0]), rtol=1e-5, atol=0)
 
 
+def test_tempering_keeps_joint_responsibilities_soft_in_many_channels():
+    """Log densities of 128 channels are sums of 128 terms: the largest takes all unless they are averaged."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 128, 1, generator=generator)
+    components = Components(
+        torch.zeros(3).log_softmax(0), torch.randn(3, 128, generator=generator), torch.ones(3, 128)
+    )
+    plain, tempered = (log_posterior(x, components, joint=True, temper=t).exp() for t in (False, True))
+    assert plain.amax(1).median() > 0.999
+    assert tempered.amax(1).median() < 0.6
+
+
+def test_tempering_one_channel_changes_nothing(draw):
+    x, layers = draw(6, 1, 5), [UCBNorm(1, 3, posterior="joint", temper=temper) for temper in (False, True)]
+    assert torch.equal(layers[0](x), layers[1](x))
+
+
+def test_tempering_leaves_priors_alone():
+    """Equal components: the responsibilities are the priors, in however many channels."""
+    prior = torch.tensor([0.7, 0.2, 0.1])
+    components = Components(prior.log(), torch.zeros(3, 50), torch.ones(3, 50))
+    tau = log_posterior(torch.randn(4, 50, 2), components, joint=True, temper=True).exp()
+    torch.testing.assert_close(tau[:, :, 0], prior[None, :, None].expand(4, 3, 2))
+
+
 @pytest.mark.parametrize("posterior", ["per_channel", "joint"])
 def test_separated_components_have_variance_k(posterior):
     """1/sqrt(lambda) makes the mean square of the output K, not 1."""

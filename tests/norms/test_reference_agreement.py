@@ -53,6 +53,12 @@ def randomise(layer, scale=0.7):
     return layer
 
 
+def posterior_options(posterior):
+    """Of the layer, for a posterior as the reference names it."""
+    return {"posterior": "joint", "temper": True} if posterior == "tempered" else {"posterior": posterior}
+
+
+POSTERIORS = pytest.mark.parametrize("posterior", ["per_channel", "joint", "tempered"])
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 all_shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -93,10 +99,10 @@ def test_scb_base(compare, reference, dtype, convention):
 
 @both_precisions
 @all_shapes
-@pytest.mark.parametrize("posterior", ["per_channel", "joint"])
+@POSTERIORS
 @pytest.mark.parametrize("form", ["batch", "params", "running"])
 def test_ucb_trained_by_backpropagation(compare, reference, shape, dtype, posterior, form):
-    layer = randomise(UCBNorm(C, K, posterior=posterior, eval_stats=form)).eval()
+    layer = randomise(UCBNorm(C, K, **posterior_options(posterior), eval_stats=form)).eval()
     running = array(layer.running_mean), array(layer.running_var)
 
     def function(x, mean, raw_variance, prior_logits):
@@ -112,9 +118,9 @@ def test_ucb_trained_by_backpropagation(compare, reference, shape, dtype, poster
 
 
 @both_precisions
-@pytest.mark.parametrize("posterior", ["per_channel", "joint"])
+@POSTERIORS
 def test_ucb_training_is_its_batch_form(compare, reference, dtype, posterior):
-    layer = randomise(UCBNorm(C, K, posterior=posterior)).train()
+    layer = randomise(UCBNorm(C, K, **posterior_options(posterior))).train()
 
     def function(x, mean, raw_variance, prior_logits):
         prior, variance = reference.softmax(prior_logits), reference.softplus(raw_variance) + VARIANCE_FLOOR
@@ -123,10 +129,10 @@ def test_ucb_training_is_its_batch_form(compare, reference, dtype, posterior):
     compare(layer, function, (4, C, 3), dtype)
 
 
-@pytest.mark.parametrize("posterior", ["per_channel", "joint"])
+@POSTERIORS
 @pytest.mark.parametrize("update", ["moving_average", "moving_average_printed"])
 def test_ucb_moving_average(reference, draw, posterior, update):
-    layer = randomise(UCBNorm(C, K, update=update, posterior=posterior)).double()
+    layer = randomise(UCBNorm(C, K, update=update, **posterior_options(posterior))).double()
     mixture = array(layer.running_prior), array(layer.running_mean), array(layer.running_var)
     x = draw(5, C, 3, dtype=torch.float64)
     output = layer(x)

@@ -37,6 +37,7 @@ def test_which_layers_take_clusters():
         ("none", {"eps": 1e-3}, TypeError, "'none' has no option 'eps'"),
         ("uan", {"num_components": 3, "eval_stats": "params"}, TypeError, "'uan' has no option 'eval_stats'"),
         ("ucb", {"num_components": 3, "update": "weights"}, ValueError, "update must be one of weight, mov"),
+        ("ucb", {"num_components": 3, "temper": True}, ValueError, "temper=True needs posterior='joint'"),
         ("ucb", {"num_components": 0}, ValueError, "num_components must be an integer of at least 1"),
         ("scb", {"num_clusters": 3, "eps": 0.0}, ValueError, "eps must be positive"),
         ("mn", {"num_components": 3, "momentum": 1.5}, ValueError, r"momentum must lie in \[0, 1\]"),

@@ -17,7 +17,14 @@ from pydantic import ValidationError
 
 from cbnorm.config import plugged
 from cbnorm.config.canonical import flatten
-from cbnorm.config.choices import from_packages, groups, ignored, needs_clusters, refuse_ambiguous
+from cbnorm.config.choices import (
+    from_packages,
+    groups,
+    ignored,
+    needs_clusters,
+    norm_options,
+    refuse_ambiguous,
+)
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
@@ -192,6 +199,11 @@ def _check_combination(run: RunConfig) -> None:
         choices = ", ".join(name for name in groups()["partition"] if name != "none")
         raise CbnormError(
             f"norm={norm} needs clusters, but partition=none gives none: choose partition from {choices}"
+        )
+    if run.norm.temper and "temper" in norm_options(norm) and run.norm.posterior != "joint":
+        raise CbnormError(
+            f"norm.temper=true needs norm.posterior=joint, not {run.norm.posterior}: "
+            "a posterior of one channel has nothing to be divided by"
         )
     moments = len(set(run.trainer.moments))
     if run.trainer.max_epochs < moments:

@@ -91,6 +91,8 @@ class NormConfig(Group):
     train_stats: Literal["batch", "params"]
     eval_stats: Literal["running", "params", "batch"]
     posterior: Literal["per_channel", "joint"]
+    temper: bool
+    init: Literal["spread", "first_batch"]
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -162,7 +164,7 @@ class RunConfig(Group):
 
 _TRACKED = ("eps", "momentum")
 _LEARNED = ("eps", "convention", "scale", "unknown")
-_MIXTURE = ("components", *_TRACKED, "update", "train_stats", "posterior")
+_MIXTURE = ("components", *_TRACKED, "update", "train_stats", "posterior", "temper", "init")
 
 #: Which options of :class:`NormConfig` each norm reads; the rest is dropped from a run's identity.
 NORM_OPTIONS: dict[str, tuple[str, ...]] = {
@@ -193,6 +195,8 @@ LATER_OPTIONS: dict[str, Any] = {
     "model.bn_momentum": 0.1,
     "model.last_kernel": 3,
     "model.head": "pool",
+    "norm.temper": False,
+    "norm.init": "spread",
     "partition.test": "predict",
     "trainer.rollback": False,
 }

@@ -1,7 +1,7 @@
 """What all layers share: shape in, shape out, statistics in full precision, running averages."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,26 @@ class FeatureNorm(_ChannelNorm):
 
     Input of half precision and under autocast is normalized in float32 and returned in its own type.
     """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def _make_affine(self, *, affine: bool, **options: Any) -> None:
+        C = self.num_features
+        self.weight = nn.Parameter(torch.ones(C, **options)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(C, **options)) if affine else None
+
+    @torch.no_grad()
+    def _reset_affine(self) -> None:
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1.0)
+            self.bias.zero_()
+
+    def _affine(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        """Gamma and beta of eq. 2, (C,) each, in the type that ``x`` is normalized in; or None."""
+        if self.weight is None or self.bias is None:
+            return None, None
+        return self.weight.to(dtype), self.bias.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x``; same shape, type and memory format."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cbnorm.norms.base import SMALLEST_COUNT, ClusterNorm, average_, check_choice, check_momentum, snapshot
-from cbnorm.norms.standardize import apply_affine, pooled_moments, sample_moments
+from cbnorm.norms.standardize import apply_affine, pooled_moments, sample_moments, scale_and_shift
 from cbnorm.norms.supervised import (
     Clusters,
     Scale,
@@ -142,7 +142,7 @@ class ClusterBatchNorm(ClusterNorm):
             y = normalize_known(x, clusters, parameters)
         if self.weight is None or self.bias is None:
             return y
-        return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
+        return scale_and_shift(y, self.weight.to(y.dtype), self.bias.to(y.dtype))
 
     def _moments(self, x: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)

@@ -8,6 +8,7 @@ from torch import Tensor
 from cbnorm.norms import mixture, native
 from cbnorm.norms.fused_mixture import ScalarMixture, VectorMixture
 from cbnorm.norms.mixture import Components, Moments
+from cbnorm.norms.standardize import scale_and_shift
 
 
 def normalize_batch(
@@ -18,6 +19,7 @@ def normalize_batch(
     eps: float,
     *,
     joint: bool,
+    temper: bool = False,
     constant: bool = False,
     gain: Tensor | None = None,
     bias: Tensor | None = None,
@@ -31,6 +33,7 @@ def normalize_batch(
         stored_variance: (K, C), likewise.
         eps: Added to the variance under the root.
         joint: See :func:`cbnorm.norms.mixture.log_posterior`.
+        temper: Likewise; for the joint posterior only.
         constant: Let no gradient flow through the responsibilities to ``x``.
         gain: Gamma of eq. 2, (C,).
         bias: Beta of eq. 2, (C,).
@@ -38,7 +41,7 @@ def normalize_batch(
     Returns:
         Output (N, C, L) and the batch moments; only the output is sure to be differentiable.
     """
-    plain = _BatchForm(eps, joint=joint, constant=constant)
+    plain = _BatchForm(eps, joint=joint, temper=temper, constant=constant)
     if native.wanted(x):
         tensors = (x, *components, stored_mean, stored_variance, gain, bias)
         y, mass, mean, variance = _fused(plain, *tensors, batch=True)
@@ -55,6 +58,7 @@ def normalize_given(
     eps: float,
     *,
     joint: bool,
+    temper: bool = False,
     gain: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
@@ -67,13 +71,14 @@ def normalize_given(
         variance: (K, C).
         eps: Added to the variance under the root.
         joint: See :func:`cbnorm.norms.mixture.log_posterior`.
+        temper: Likewise; for the joint posterior only.
         gain: Gamma of eq. 2, (C,).
         bias: Beta of eq. 2, (C,).
 
     Returns:
         (N, C, L).
     """
-    plain = _GivenForm(eps, joint=joint)
+    plain = _GivenForm(eps, joint=joint, temper=temper)
     if native.wanted(x):
         return _fused(plain, x, *components, mean, variance, gain, bias, batch=False)[0]
     return plain(x, *components, mean, variance, gain, bias)
@@ -85,24 +90,18 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 def _fused(plain: "_BatchForm | _GivenForm", *tensors: Tensor | None, batch: bool) -> Four:
     settings = (batch, plain.eps, mixture.DEAD_MASS, plain.constant)
     if plain.joint:
-        outputs: Four = VectorMixture.apply(plain, *tensors, settings)
+        outputs: Four = VectorMixture.apply(plain, *tensors, (*settings, plain.temper))
         return outputs
     *inputs, gain, bias = tensors
     y, mass, mean, variance = ScalarMixture.apply(plain, *inputs, settings)
-    return _affine(y, gain, bias), mass, mean, variance
-
-
-def _affine(y: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
-    if gain is None or bias is None:
-        return y
-    return y * gain[:, None] + bias[:, None]
+    return scale_and_shift(y, gain, bias), mass, mean, variance
 
 
 class _BatchForm:
     """:func:`normalize_batch` in tensor operations, as a function of tensors alone."""
 
-    def __init__(self, eps: float, *, joint: bool, constant: bool) -> None:
-        self.eps, self.joint, self.constant = eps, joint, constant
+    def __init__(self, eps: float, *, joint: bool, temper: bool, constant: bool) -> None:
+        self.eps, self.joint, self.temper, self.constant = eps, joint, temper, constant
 
     def __call__(self, *tensors: Tensor | None) -> Tensor:
         return self.with_moments(*tensors)[0]  # type: ignore[arg-type]
@@ -119,10 +118,12 @@ class _BatchForm:
         bias: Tensor | None = None,
     ) -> tuple[Tensor, Moments]:
         seen = x.detach() if self.constant else x
-        log_tau = mixture.log_posterior(seen, Components(log_prior, mu, s), joint=self.joint)
+        log_tau = mixture.log_posterior(
+            seen, Components(log_prior, mu, s), joint=self.joint, temper=self.temper
+        )
         moments = mixture.component_moments(x, log_tau.exp(), mean, variance)
         y = mixture.mixture_normalize(x, log_tau, log_prior, moments.mean, moments.variance, self.eps)
-        return _affine(y, gain, bias), moments
+        return scale_and_shift(y, gain, bias), moments
 
 
 class _GivenForm:
@@ -130,8 +131,8 @@ class _GivenForm:
 
     constant = False
 
-    def __init__(self, eps: float, *, joint: bool) -> None:
-        self.eps, self.joint = eps, joint
+    def __init__(self, eps: float, *, joint: bool, temper: bool) -> None:
+        self.eps, self.joint, self.temper = eps, joint, temper
 
     def __call__(
         self,
@@ -144,5 +145,7 @@ class _GivenForm:
         gain: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        log_tau = mixture.log_posterior(x, Components(log_prior, mu, s), joint=self.joint)
-        return _affine(mixture.mixture_normalize(x, log_tau, log_prior, mean, variance, self.eps), gain, bias)
+        log_tau = mixture.log_posterior(x, Components(log_prior, mu, s), joint=self.joint, temper=self.temper)
+        return scale_and_shift(
+            mixture.mixture_normalize(x, log_tau, log_prior, mean, variance, self.eps), gain, bias
+        )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from cbnorm.norms.fused_affine import Plain, differentiate, table
+from cbnorm.norms.mixture import density_share
 from cbnorm.norms.native import call, layout, matching
 
 
@@ -90,16 +91,19 @@ class VectorMixture(Function):
         variance: Tensor,
         gain: Tensor | None,
         bias: Tensor | None,
-        settings: tuple[bool, float, float, bool],
+        settings: tuple[bool, float, float, bool, bool],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As :class:`ScalarMixture`, and ``gain · y + bias`` (C) in the same pass."""
-        batch, eps, dead, _ = settings
+        """As :class:`ScalarMixture`, and ``gain · y + bias`` (C) in the same pass.
+
+        ``settings`` ends with whether log densities are divided by C before they are compared.
+        """
+        batch, eps, dead, _, temper = settings
         source, last = layout(x.detach())
         m, v = table(mean).clone(), table(variance).clone()
         y, mass = torch.empty_like(source), source.new_ones(len(m), 1)
         tau = source.new_empty(len(m) * x.shape[0] * x.shape[2])
         sizes = (*x.shape, len(m), last)
-        a, h, center, w = _joint_densities(log_prior, mu, s)
+        a, h, center, w = _joint_densities(log_prior, mu, s, temper=temper)
         factor, shift = (None if values is None else table(values) for values in (gain, bias))
         ends = (_scale(v, eps, factor), shift, y, *sizes)
         exact = call("joint_forward", source, a, h, center, w, tau, mass, m, v, *ends, batch, dead)
@@ -118,14 +122,14 @@ class VectorMixture(Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Two passes over the batch; only the responsibilities, K numbers a position, were kept."""
         x, log_prior, mu, s, mean, variance, gain, bias, mass, m, v, tau = ctx.saved_tensors
-        batch, eps, dead, constant = ctx.settings
+        batch, eps, dead, constant, temper = ctx.settings
         if torch.is_grad_enabled():
             inputs = (x, log_prior, mu, s, mean, variance, gain, bias)
             return None, *differentiate(ctx.plain, inputs, grad), None
         source, last = layout(x)
         g, dx = matching(grad, last=last), torch.empty_like(source)
         sizes = (*x.shape, len(m), last)
-        _a, h, center, w = _joint_densities(log_prior, mu, s)
+        _a, h, center, w = _joint_densities(log_prior, mu, s, temper=temper)
         root = (v + eps).rsqrt()
         scale = _scale(v, eps, None if gain is None else table(gain))
         p, q, l1, l2 = (torch.zeros_like(m) for _ in range(4))
@@ -143,13 +147,17 @@ class VectorMixture(Function):
         by_gain = None if gain is None else (root * q).sum(dim=0)
         # Responsibilities sum to 1, so these are the sums of the gradient itself.
         by_bias = None if bias is None else (p / w[:, None]).sum(dim=0)
-        by_s = 0.5 * (l2 / s - l0) / s
-        return None, dx, by_prior, l1 / s, by_s, by_mean, by_variance, by_gain, by_bias, None
+        width = s / density_share(s, temper=temper)
+        by_s = 0.5 * (l2 / s - l0) / width
+        return None, dx, by_prior, l1 / width, by_s, by_mean, by_variance, by_gain, by_bias, None
 
 
-def _joint_densities(log_prior: Tensor, mu: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    constant = log_prior - 0.5 * s.log().sum(dim=1)
-    return table(constant), table(0.5 / s), table(mu), table((-0.5 * log_prior).exp())
+def _joint_densities(
+    log_prior: Tensor, mu: Tensor, s: Tensor, *, temper: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    half = 0.5 * density_share(s, temper=temper)
+    constant = log_prior - half * s.log().sum(dim=1)
+    return table(constant), table(half / s), table(mu), table((-0.5 * log_prior).exp())
 
 
 def _scale(variance: Tensor, eps: float, gain: Tensor | None) -> Tensor:

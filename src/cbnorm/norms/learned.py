@@ -75,6 +75,11 @@ class LearnedClusters(ClusterNorm):
         return f"{super().extra_repr()}, {options}"
 
 
+def softplus_inverse(value: Tensor) -> Tensor:
+    """What softplus maps to ``value``, which must be positive."""
+    return value + (-torch.expm1(-value)).log()
+
+
 def glorot_uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Uniform on ±sqrt(6 / (rows + columns)), drawn on the CPU so that it is the same on every device."""
     bound = math.sqrt(6 / sum(shape))

@@ -41,7 +41,7 @@ class Moments(NamedTuple):
     share: Tensor
 
 
-def log_posterior(x: Tensor, components: Components, *, joint: bool) -> Tensor:
+def log_posterior(x: Tensor, components: Components, *, joint: bool, temper: bool = False) -> Tensor:
     """Log responsibilities log tau_k(x) of eq. 6.
 
     Log densities are compared, never densities, so that a value far from all components still belongs
@@ -52,6 +52,8 @@ def log_posterior(x: Tensor, components: Components, *, joint: bool) -> Tensor:
         x: (N, C, L).
         components: K of them.
         joint: One posterior for each position's C-vector (eq. 5) instead of one for each scalar.
+        temper: Compare the joint log densities divided by C, their mean over the channels. Their sum grows
+            with C until one component takes all.
 
     Returns:
         (N, K, 1, L) if ``joint``, else (N, K, C, L).
@@ -63,14 +65,20 @@ def log_posterior(x: Tensor, components: Components, *, joint: bool) -> Tensor:
         return (weight - 0.5 * centred.square() / variance[None, :, :, None]).log_softmax(dim=1)
     origin = middle(mean)
     offset = mean - origin
-    precision = variance.reciprocal()
+    share = density_share(variance, temper=temper)
+    precision = share / variance
     relative = precision - precision.mean(dim=0)
     linear = offset * precision
-    constant = log_prior - 0.5 * (variance.log() + offset * linear).sum(dim=1)
+    constant = log_prior - 0.5 * (share * variance.log() + offset * linear).sum(dim=1)
     shifted = x - origin[:, None]
     logits = torch.einsum("ncl,kc->nkl", shifted, linear)
     logits = logits - 0.5 * torch.einsum("ncl,kc->nkl", shifted.square(), relative)
     return (logits + constant[:, None]).log_softmax(dim=1).unsqueeze(2)
+
+
+def density_share(variance: Tensor, *, temper: bool) -> float:
+    """What a channel's log density counts in a joint posterior; ``variance`` is (K, C)."""
+    return 1 / variance.shape[1] if temper else 1.0
 
 
 def component_moments(x: Tensor, tau: Tensor, stored_mean: Tensor, stored_variance: Tensor) -> Moments:

@@ -4,15 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cbnorm.mixtures import Mixture, em_step, kmeans_plusplus
+from cbnorm.mixtures import Mixture
 from cbnorm.norms.base import SMALLEST_COUNT, FeatureNorm, average_, check_count, check_momentum, snapshot
 from cbnorm.norms.forms import normalize_batch, normalize_given
 from cbnorm.norms.mixture import Components
-
-#: Conjugate golden ratio: multiples of it modulo 1 cover the unit interval evenly.
-GOLDEN = 0.6180339887498949
+from cbnorm.norms.seeding import (
+    FIT_SAMPLES,
+    SEED_FLOOR,
+    SEED_STEPS,
+    check_finite,
+    fit_vectors,
+    run_em,
+    sample_vectors,
+)
 
 
 class MixtureNorm(FeatureNorm):
@@ -69,11 +75,11 @@ class MixtureNorm(FeatureNorm):
         num_components: int,
         *,
         mixture: Sequence[Tensor] | None = None,
-        fit_samples: int = 4096,
-        seed_steps: int = 10,
+        fit_samples: int = FIT_SAMPLES,
+        seed_steps: int = SEED_STEPS,
         em_steps: int = 1,
         refit_every: int | None = None,
-        variance_floor: float = 1e-3,
+        variance_floor: float = SEED_FLOOR,
         differentiate_tau: bool = False,
         eps: float = 1e-5,
         momentum: float = 0.1,
@@ -112,15 +118,12 @@ class MixtureNorm(FeatureNorm):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device))
         self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
         self._is_seeded = False
-        self.weight = nn.Parameter(torch.empty(C, **options)) if affine else None
-        self.bias = nn.Parameter(torch.empty(C, **options)) if affine else None
+        self._make_affine(affine=affine, **options)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Gamma 1 and beta 0; the mixture is made from the first batch."""
-        if self.weight is not None and self.bias is not None:
-            self.weight.fill_(1.0)
-            self.bias.zero_()
+        self._reset_affine()
 
     @torch.no_grad()
     def set_mixture(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
@@ -154,10 +157,8 @@ class MixtureNorm(FeatureNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         """Eq. 7 with the batch's moments in training, eq. 15 with running ones in evaluation."""
-        gain, bias = (None if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
-        return (
-            self._normalize_batch(x, gain, bias) if self.training else self._normalize_running(x, gain, bias)
-        )
+        form = self._normalize_batch if self.training else self._normalize_running
+        return form(x, *self._affine(x.dtype))
 
     def _normalize_batch(self, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
         if self.fitted and x.numel():
@@ -194,40 +195,29 @@ class MixtureNorm(FeatureNorm):
         ):
             self._seed_mixture(x)
         else:
-            self._run_em(self._subsample(x), self._mixture(x.dtype), self.em_steps)
+            start = self._mixture(x.dtype)
+            self._take(run_em(self._subsample(x), start, self.em_steps, self.variance_floor))
         self.num_batches_tracked += 1
 
     def _mixture(self, dtype: torch.dtype) -> Mixture:
         state = (self.mixture_weights, self.mixture_means, self.mixture_variances)
         return Mixture(*(snapshot(buffer, dtype) for buffer in state))
 
-    def _run_em(self, data: Tensor, mixture: Mixture, steps: int) -> None:
-        for _ in range(steps):
-            mixture, _ = em_step(data, mixture, floor=self.variance_floor)
+    def _take(self, mixture: Mixture) -> None:
         self.mixture_weights.copy_(mixture.weights)
         self.mixture_means.copy_(mixture.means)
         self.mixture_variances.copy_(mixture.variances)
 
     def _subsample(self, x: Tensor) -> Tensor:
-        """At most ``fit_samples`` of the (N·L) vectors, evenly spread, others in every batch."""
-        positions, count = x.shape[0] * x.shape[2], self.fit_samples
-        if positions <= count:
-            return x.transpose(1, 2).reshape(positions, -1)
-        steps = torch.arange(count, device=x.device, dtype=torch.float64) + self.num_batches_tracked * count
-        index = ((steps * GOLDEN) % 1.0 * positions).long().clamp_max(positions - 1)
-        return x.transpose(1, 2)[index // x.shape[2], index % x.shape[2]]
+        return sample_vectors(x, self.fit_samples, self.num_batches_tracked)
 
     @torch.compiler.disable
     def _seed_mixture(self, x: Tensor) -> None:
         data = self._subsample(x)
-        if not bool(torch.isfinite(data).all()):
-            raise ValueError("MixtureNorm cannot seed its mixture: the first batch is not finite")
+        check_finite(data, type(self).__name__)
         generator = torch.Generator().manual_seed(int(self.seed) + int(self.num_batches_tracked))
-        rows = data if len(data) >= self.num_components else data.repeat(self.num_components, 1)
-        means = kmeans_plusplus(rows, self.num_components, generator=generator)
-        spread = data.var(dim=0, correction=0).clamp_min(self.variance_floor).expand_as(means)
-        weights = data.new_full((self.num_components,), 1 / self.num_components)
-        self._run_em(data, Mixture(weights, means, spread), self.seed_steps)
+        steps, floor = self.seed_steps, self.variance_floor
+        self._take(fit_vectors(data, self.num_components, generator, steps=steps, floor=floor))
         if self._is_seeded:
             self._keep_order()
         else:

@@ -63,8 +63,7 @@ class ModeNorm(FeatureNorm):
         self.gate_bias = nn.Parameter(torch.empty(num_components, device=device, dtype=dtype))
         self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(shape, device=device, dtype=dtype))
-        self.weight = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
-        self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if affine else None
+        self._make_affine(affine=affine, device=device, dtype=dtype)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -76,9 +75,7 @@ class ModeNorm(FeatureNorm):
         self.gate_bias.zero_()
         self.running_mean.zero_()
         self.running_var.fill_(1.0)
-        if self.weight is not None and self.bias is not None:
-            self.weight.fill_(1.0)
-            self.bias.zero_()
+        self._reset_affine()
 
     def normalize(self, x: Tensor) -> Tensor:
         """Gates, moments, one affine map a sample."""
@@ -94,9 +91,10 @@ class ModeNorm(FeatureNorm):
         else:
             mean, variance = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
         centre, slope = blend(gates, mean, (variance + self.eps).rsqrt())
-        if self.weight is None or self.bias is None:
+        gain, bias = self._affine(x.dtype)
+        if gain is None or bias is None:
             return apply_affine(x, centre, slope)
-        return apply_affine(x, centre, slope * self.weight.to(x.dtype), self.bias.to(x.dtype)[None])
+        return apply_affine(x, centre, slope * gain, bias[None])
 
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""

@@ -108,3 +108,10 @@ def apply_affine(x: Tensor, centre: Tensor, slope: Tensor, shift: Tensor | None 
 def _plain_affine(x: Tensor, centre: Tensor, slope: Tensor, shift: Tensor | None) -> Tensor:
     y = (x - centre.unsqueeze(2)) * slope.unsqueeze(2)
     return y if shift is None else y + shift.unsqueeze(2)
+
+
+def scale_and_shift(y: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
+    """``gain · y + bias`` of (N, C, L) with one of each a channel, (C,); ``y`` where there are none."""
+    if gain is None or bias is None:
+        return y
+    return y * gain[:, None] + bias[:, None]

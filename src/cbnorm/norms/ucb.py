@@ -1,6 +1,6 @@
 """Unsupervised cluster-based normalization: a Gaussian mixture learned inside the layer."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,16 @@ from cbnorm.norms.base import (
     snapshot,
 )
 from cbnorm.norms.forms import normalize_batch, normalize_given
-from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR
+from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR, softplus_inverse
 from cbnorm.norms.mixture import Components, Moments, normalized_moments
+from cbnorm.norms.seeding import FIT_SAMPLES, agree, check_finite, fit_scalars, fit_vectors, sample_vectors
+from cbnorm.norms.standardize import scale_and_shift
 
 Update = Literal["weight", "moving_average", "moving_average_printed"]
 TrainStats = Literal["batch", "params"]
 EvalStats = Literal["running", "params", "batch"]
 Posterior = Literal["per_channel", "joint"]
+Init = Literal["spread", "first_batch"]
 
 #: The default form of UCB-Norm, in one place because it is decided by an experiment.
 DEFAULT_UPDATE: Update = "weight"
@@ -57,11 +60,18 @@ class UCBNorm(FeatureNorm):
             (eq. 15), or those of the ``"batch"`` (what the authors' experiments did: the output then depends
             on the other samples).
         posterior: One for each scalar, ``"per_channel"``, or one for each position's vector, ``"joint"``.
+        temper: Divide joint log densities by C before they are compared, so that responsibilities stay soft
+            in many channels; priors are not tempered.
+        init: ``"spread"``: equal priors, means over [-1, 1], unit variances. ``"first_batch"``: the mixture
+            that EM finds in the first batch of training, of its vectors after k-means++ (``"joint"``, as in
+            :class:`cbnorm.norms.MixtureNorm`) or of each channel's scalars; until then as ``"spread"``. Under
+            torch.distributed all processes take that of process 0, so each of them must train on a batch.
         eps: Added to variances, in the density too.
         momentum: torch's convention, ``new = (1 - momentum)·old + momentum·batch``; the paper's m is
             ``1 - momentum``.
         affine: Learn gamma and beta (eq. 2) as well.
-        seed: Of the initial means (``"joint"``); None takes the seed last given to ``torch.manual_seed``.
+        seed: Of the initial means and of k-means++ (``"joint"``); None takes the seed last given to
+            ``torch.manual_seed``.
         channel_dim: 1, or -1 for token layouts (N, …, C).
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
@@ -75,6 +85,7 @@ class UCBNorm(FeatureNorm):
     running_prior: Tensor
     running_mean: Tensor
     running_var: Tensor
+    seeded: Tensor
 
     def __init__(  # noqa: PLR0913
         self,
@@ -85,6 +96,8 @@ class UCBNorm(FeatureNorm):
         train_stats: TrainStats = DEFAULT_TRAIN_STATS,
         eval_stats: EvalStats = DEFAULT_EVAL_STATS,
         posterior: Posterior = DEFAULT_POSTERIOR,
+        temper: bool = False,
+        init: Init = "spread",
         eps: float = 1e-5,
         momentum: float = 0.1,
         affine: bool = False,
@@ -99,7 +112,14 @@ class UCBNorm(FeatureNorm):
         self.train_stats = check_choice("train_stats", train_stats, get_args(TrainStats))
         self.eval_stats = check_choice("eval_stats", eval_stats, get_args(EvalStats))
         self.posterior = check_choice("posterior", posterior, get_args(Posterior))
-        self.momentum, self.seed = check_momentum(momentum), seed
+        if temper and posterior != "joint":
+            raise ValueError(
+                "temper=True needs posterior='joint': a scalar's density has nothing to be divided by"
+            )
+        self.temper, self.init = temper, check_choice("init", init, get_args(Init))
+        self.momentum = check_momentum(momentum)
+        # The first batch may come long after another seed was given to torch.
+        self.seed = torch.initial_seed() if seed is None and init == "first_batch" else seed
         self._make_state(affine=affine, device=device, dtype=dtype)
         self.reset_parameters()
 
@@ -107,16 +127,18 @@ class UCBNorm(FeatureNorm):
         self, *, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> None:
         K, C = self.num_components, self.num_features
-        self.register_buffer("running_mean", torch.empty(K, C, device=device, dtype=dtype))
-        self.register_buffer("running_var", torch.empty(K, C, device=device, dtype=dtype))
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.register_buffer("running_mean", torch.empty(K, C, **options))
+        self.register_buffer("running_var", torch.empty(K, C, **options))
         if self.update == "weight":
             self.mean = nn.Parameter(torch.empty_like(self.running_mean))
             self.raw_variance = nn.Parameter(torch.empty_like(self.running_mean))
-            self.prior_logits = nn.Parameter(torch.empty(K, device=device, dtype=dtype))
+            self.prior_logits = nn.Parameter(torch.empty(K, **options))
         else:
-            self.register_buffer("running_prior", torch.empty(K, device=device, dtype=dtype))
-        self.weight = nn.Parameter(torch.empty(C, device=device, dtype=dtype)) if affine else None
-        self.bias = nn.Parameter(torch.empty(C, device=device, dtype=dtype)) if affine else None
+            self.register_buffer("running_prior", torch.empty(K, **options))
+        self._make_affine(affine=affine, **options)
+        if self.init == "first_batch":
+            self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -138,9 +160,31 @@ class UCBNorm(FeatureNorm):
             self.prior_logits.zero_()
         else:
             self.running_prior.fill_(1 / self.num_components)
-        if self.weight is not None and self.bias is not None:
-            self.weight.fill_(1.0)
-            self.bias.zero_()
+        self._reset_affine()
+        self._is_seeded = self.init != "first_batch"
+        if not self._is_seeded:
+            self.seeded.fill_(value=False)
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _seed(self, x: Tensor) -> None:
+        data = sample_vectors(x, FIT_SAMPLES)
+        check_finite(data, type(self).__name__)
+        if self.posterior == "joint":
+            fitted = fit_vectors(data, self.num_components, local_generator(self.seed))
+        else:
+            fitted = fit_scalars(data, self.num_components)
+        prior, mean, variance = agree(fitted)
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(variance)
+        if self.update == "weight":
+            self.mean.copy_(mean)
+            self.raw_variance.copy_(softplus_inverse(variance - VARIANCE_FLOOR))
+            self.prior_logits.copy_(prior.log())
+        else:
+            self.running_prior.copy_(prior)
+        self._is_seeded = True
+        self.seeded.fill_(value=True)
 
     def mixture(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Log prior (K,), mean (K, C) and variance (K, C) of the components, without eps."""
@@ -156,24 +200,28 @@ class UCBNorm(FeatureNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         """Eq. 7 or 15 on (N, C, L), by mode and options."""
+        if self.training and not self._is_seeded and x.numel():
+            self._seed(x.detach())
         log_prior, mean, variance = self.mixture(x.dtype)
         components = Components(log_prior, mean, variance + self.eps)
-        joint = self.posterior == "joint"
         source = self.train_stats if self.training else self.eval_stats
         if source == "batch":
-            y, moments = normalize_batch(x, components, *self._stored(x), self.eps, joint=joint)
+            y, moments = self._by_batch(x, components)
             if self.training:
                 self._track(moments)
         else:
             if source == "running":
                 mean, variance = self._stored(x)
-            y = normalize_given(x, components, mean, variance, self.eps, joint=joint)
+            joint = self.posterior == "joint"
+            y = normalize_given(x, components, mean, variance, self.eps, joint=joint, temper=self.temper)
             if self.training and (self.update != "weight" or self.eval_stats == "running"):
                 with torch.no_grad():
-                    self._track(normalize_batch(x, components, *self._stored(x), self.eps, joint=joint)[1])
-        if self.weight is None or self.bias is None:
-            return y
-        return y * self.weight.to(y.dtype)[:, None] + self.bias.to(y.dtype)[:, None]
+                    self._track(self._by_batch(x, components)[1])
+        return scale_and_shift(y, *self._affine(y.dtype))
+
+    def _by_batch(self, x: Tensor, components: Components) -> tuple[Tensor, Moments]:
+        joint, stored = self.posterior == "joint", self._stored(x)
+        return normalize_batch(x, components, *stored, self.eps, joint=joint, temper=self.temper)
 
     def _stored(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
@@ -188,10 +236,14 @@ class UCBNorm(FeatureNorm):
         if self.update != "weight":
             average_(self.running_prior, moments.share, self.momentum, alive.any())
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._is_seeded = self.init != "first_batch" or bool(self.seeded)
+
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""
         return (
             f"{self.num_features}, num_components={self.num_components}, eps={self.eps:g}, "
             f"update={self.update}, train_stats={self.train_stats}, eval_stats={self.eval_stats}, "
-            f"posterior={self.posterior}, momentum={self.momentum:g}"
+            f"posterior={self.posterior}, temper={self.temper}, init={self.init}, momentum={self.momentum:g}"
         )

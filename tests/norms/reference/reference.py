@@ -7,7 +7,8 @@ Conventions, for every function here:
   is a variance and ``prior`` a probability: compose with `softplus` and `softmax` for raw parameters.
 * ``ids`` are integers (N,) in [0, K); only `scb` takes -1 (unknown).
 * ``posterior`` names the unit that has one responsibility: ``"per_channel"`` every scalar, tau (N, K, C, *S);
-  ``"joint"`` every position's C-vector, tau (N, K, *S) (also ``"position"``); ``"sample"`` every sample,
+  ``"joint"`` every position's C-vector, tau (N, K, *S) (also ``"position"``); ``"tempered"`` the same with
+  log densities divided by C; ``"sample"`` every sample,
   log densities summed over channels and positions, tau (N, K).
 * ``eps`` is added to the variance under the root, and to the variance of the Gaussian density as well
   (``density_eps`` changes only the latter). Variances are biased: divided by the elements' count, or mass.
@@ -108,6 +109,8 @@ def _log_tau(x, prior, mean, total, posterior):
         log_density = log_density.sum(axis=2, keepdims=True)
     elif posterior == "sample":
         log_density = log_density.sum(axis=(2, 3), keepdims=True)
+    elif posterior == "tempered":
+        log_density = log_density.mean(axis=2, keepdims=True)
     elif posterior != "per_channel":
         raise ValueError(f"unknown posterior {posterior!r}")
     return _log_softmax(np.log(_array(prior))[None, :, None, None] + log_density, axis=1)

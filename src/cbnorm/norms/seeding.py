@@ -1,0 +1,91 @@
+"""A first mixture out of the first batch: of the vectors at its positions, or of each channel's scalars."""
+
+import torch
+from torch import Tensor, distributed
+
+from cbnorm.mixtures import Mixture, em_step, kmeans_plusplus
+from cbnorm.norms.mixture import Components, component_moments, log_posterior
+
+#: Vectors of a batch that are fitted, steps of EM, and the smallest variance, unless a layer says otherwise.
+FIT_SAMPLES, SEED_STEPS, SEED_FLOOR = 4096, 10, 1e-3
+#: Smallest prior of a fitted component: what no value supports must be able to come back.
+SMALLEST_PRIOR = 1e-6
+#: Conjugate golden ratio: multiples of it modulo 1 cover the unit interval evenly.
+GOLDEN = 0.6180339887498949
+
+
+def sample_vectors(x: Tensor, count: int, batches: Tensor | int = 0) -> Tensor:
+    """At most ``count`` of the vectors of ``x`` (N, C, L), evenly spread, others in every batch; (n, C)."""
+    positions = x.shape[0] * x.shape[2]
+    if positions <= count:
+        return x.transpose(1, 2).reshape(positions, -1)
+    steps = torch.arange(count, device=x.device, dtype=torch.float64) + batches * count
+    index = ((steps * GOLDEN) % 1.0 * positions).long().clamp_max(positions - 1)
+    return x.transpose(1, 2)[index // x.shape[2], index % x.shape[2]]
+
+
+def check_finite(data: Tensor, name: str) -> None:
+    """Raise one clear line unless a mixture can be fitted to ``data``."""
+    if not bool(torch.isfinite(data).all()):
+        raise ValueError(f"{name} cannot seed its mixture: the first batch is not finite")
+
+
+def run_em(data: Tensor, mixture: Mixture, steps: int, floor: float) -> Mixture:
+    """``steps`` steps of EM on vectors (n, C)."""
+    for _ in range(steps):
+        mixture, _ = em_step(data, mixture, floor=floor)
+    return mixture
+
+
+def fit_vectors(
+    data: Tensor,
+    components: int,
+    generator: torch.Generator,
+    *,
+    steps: int = SEED_STEPS,
+    floor: float = SEED_FLOOR,
+) -> Mixture:
+    """A mixture of vectors (n, C): k-means++, then EM from equal priors and the variances of all of them."""
+    rows = data if len(data) >= components else data.repeat(components, 1)
+    means = kmeans_plusplus(rows, components, generator=generator)
+    spread = data.var(dim=0, correction=0).clamp_min(floor).expand_as(means)
+    weights = data.new_full((components,), 1 / components)
+    return run_em(data, Mixture(weights, means, spread), steps, floor)
+
+
+@torch.no_grad()
+def fit_scalars(
+    data: Tensor, components: int, *, steps: int = SEED_STEPS, floor: float = SEED_FLOOR
+) -> Mixture:
+    """A mixture of the scalars of every channel of (n, C), the priors shared: EM that starts at quantiles.
+
+    Component k starts half way between the quantile (k + 1/2) / K of its channel and the k-th of K points
+    spread evenly over a deviation on either side. So it is the k-th from below in every channel, and no two
+    start alike where many values are equal, as zeros after a ReLU are: such two could never part.
+    """
+    x = data.unsqueeze(2)
+    prior = data.new_full((components,), 1 / components)
+    mean, variance = _quantile_start(data, components, floor)
+    for _ in range(steps):
+        log_tau = log_posterior(x, Components(prior.log(), mean, variance), joint=False)
+        moments = component_moments(x, log_tau.exp(), mean, variance)
+        prior = moments.share.clamp_min(SMALLEST_PRIOR)
+        prior, mean, variance = prior / prior.sum(), moments.mean, moments.variance.clamp_min(floor)
+    return Mixture(prior, mean, variance)
+
+
+def _quantile_start(data: Tensor, components: int, floor: float) -> tuple[Tensor, Tensor]:
+    variance, centre = torch.var_mean(data, dim=0, correction=0)
+    ranks = (torch.arange(components, device=data.device) + 0.5) / components
+    quantiles = data.sort(dim=0).values[(ranks * len(data)).long()]
+    even = centre + variance.sqrt() * (2 * ranks - 1).to(data.dtype)[:, None]
+    spread = (variance / components**2).clamp_min(floor)
+    return (quantiles + even) / 2, spread.expand_as(quantiles)
+
+
+def agree(mixture: Mixture) -> Mixture:
+    """The mixture of process 0, where there are several: parameters must not differ between them."""
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        for tensor in mixture:
+            distributed.broadcast(tensor, src=0)
+    return mixture
