@@ -104,6 +104,20 @@ def from_packages(run: RunConfig) -> list[plugins.Plugin]:
     return [plugin for plugin in found if plugin is not None]
 
 
+def check_packages(run: RunConfig) -> None:
+    """Refuse names that mean two things, and options for other packages where nothing of theirs is.
+
+    Raises:
+        CbnormError: One line that says which.
+    """
+    from_packages(run)
+    for kind, chosen in (("norm", run.norm), ("model", run.model)):
+        if chosen.options and is_own(kind, chosen.name):
+            raise CbnormError(
+                f"{kind}.options are for a {kind} of another package: {kind}={chosen.name} reads none of them"
+            )
+
+
 def refuse_ambiguous(kind: str, name: str) -> plugins.Plugin | None:
     """What another package calls by a name; None for one of our own.
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from cbnorm.config import plugged
 from cbnorm.config.canonical import flatten
 from cbnorm.config.choices import (
-    from_packages,
+    check_packages,
     groups,
     ignored,
     needs_clusters,
@@ -193,7 +193,7 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
 
 
 def _check_combination(run: RunConfig) -> None:
-    from_packages(run)
+    check_packages(run)
     norm, partition = run.norm.name, run.partition.name
     if needs_clusters(norm) and partition == "none":
         choices = ", ".join(name for name in groups()["partition"] if name != "none")

@@ -6,7 +6,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from cbnorm import plugins
-from cbnorm.config.choices import needs_clusters
+from cbnorm.config.choices import needs_clusters, refuse_ambiguous
 from cbnorm.data import extend
 
 
@@ -16,7 +16,7 @@ def declare() -> None:
     for kind in plugins.GROUPS:
         for name in plugins.names(kind):
             try:
-                plugins.find(kind, name)
+                refuse_ambiguous(kind, name)
             except plugins.PluginError:
                 continue  # told when somebody asks for it
             package = "_global_" if kind == "experiment" else None
