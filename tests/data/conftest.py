@@ -8,11 +8,14 @@ import stat
 import sys
 import tarfile
 import threading
+import zipfile
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from cbnorm.data import catalog, download, fetching, sources
+from cbnorm.data import catalog, download, fetching, opensets, sources, tinyimagenet
 from cbnorm.errors import CbnormError
 
 FILES = {"one.bin": b"1" * 700_000, "two.bin": bytes(range(256)) * 4000}
@@ -30,26 +33,45 @@ def tar_of(files, mode="w:gz"):
     return buffer.getvalue()
 
 
+def zip_of(files):
+    """Return a zip archive that holds files by name; names may be ready ZipInfo objects."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def image_of(seed, size=(64, 64), mode="RGB", kind="JPEG"):
+    """Return an image file of noise."""
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, kind)
+    return buffer.getvalue()
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves one body with ranges; `server.plan` holds what goes wrong, request by request."""
 
     def do_GET(self):
         site = self.server
+        body = site.files.get(self.path, site.body)
         asked = self.headers.get("Range")
         site.asked.append(asked)
         fault = site.plan.pop(0) if site.plan else {}
         start = int(asked[6:-1]) if asked and fault.get("ranges", True) else 0
-        if status := fault.get("status") or (416 if start >= len(site.body) else None):
+        if status := fault.get("status") or (416 if start >= len(body) else None):
             self.send_error(status)
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if fault.get("length", True):
-            self.send_header("Content-Length", str(len(site.body) - start))
+            self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         with contextlib.suppress(ConnectionError):
-            self.wfile.write(site.body[start : fault.get("cut")])
+            self.wfile.write(body[start : fault.get("cut")])
             self.wfile.flush()
             if stall := fault.get("stall"):
                 stall.wait(30)
@@ -66,10 +88,10 @@ def no_proxy(monkeypatch):
 
 @pytest.fixture
 def site():
-    """A web server: set `body`, list faults in `plan`, read the ranges `asked` for."""
+    """A web server: set `body` (or `files` by path), list faults in `plan`, read the ranges `asked` for."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.body, server.plan, server.asked = b"", [], []
+    server.body, server.files, server.plan, server.asked = b"", {}, [], []
     server.url = f"http://127.0.0.1:{server.server_port}/tiny.tar.gz"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -82,6 +104,62 @@ def site():
 @pytest.fixture
 def make_tar():
     return tar_of
+
+
+@pytest.fixture
+def make_zip():
+    return zip_of
+
+
+@pytest.fixture
+def make_image():
+    return image_of
+
+
+@pytest.fixture
+def put():
+    """Write files by relative name below a folder; return the folder."""
+
+    def write(folder, files):
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return folder
+
+    return write
+
+
+WNIDS = ("n03", "n01", "n02")
+
+
+@pytest.fixture
+def little(tmp_path, monkeypatch):
+    """The files of a Tiny ImageNet of 3 classes with 4 images each; the data folder is empty."""
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(tinyimagenet, "CLASSES", 3)
+    monkeypatch.setattr(opensets, "_fingerprints", {})
+    files = {
+        "wnids.txt": "\n".join(WNIDS).encode(),
+        "words.txt": b"n01\tgoldfish, Carassius\nn02\tbullfrog\nn03\tboa\nn99\tother\n",
+    }
+    for place, wnid in enumerate(WNIDS):
+        for number in (0, 2, 10, 9):
+            grey = "L" if number == 9 else "RGB"
+            name = f"train/{wnid}/images/{wnid}_{number}.JPEG"
+            files[name] = image_of(100 * place + number, mode=grey)
+        files[f"train/{wnid}/{wnid}_boxes.txt"] = b"not read"
+    tested = {f"val_{number}.JPEG": WNIDS[number % 3] for number in range(6)}
+    files["val/val_annotations.txt"] = "".join(
+        f"{image}\t{wnid}\t0\t0\t9\t9\n" for image, wnid in tested.items()
+    ).encode()
+    files |= {f"val/images/{image}": image_of(1000 + number) for number, image in enumerate(tested)}
+    files["test/images/test_0.JPEG"] = image_of(2000)
+    return files
+
+
+@pytest.fixture
+def little_folder(little, tmp_path, put):
+    return put(tmp_path / "data" / "tiny-imagenet-200", little)
 
 
 @pytest.fixture
@@ -149,10 +227,26 @@ def tiny(tmp_path, monkeypatch, site):
     )
 
 
+def real(key):
+    try:
+        return sources.require(key)
+    except CbnormError as error:
+        pytest.skip(f"no real {catalog.find(key).name}: {error}")
+
+
 @pytest.fixture(scope="session")
 def cifar10():
     """The folder of the real CIFAR-10, when it has been fetched."""
-    try:
-        return sources.require("cifar10")
-    except CbnormError as error:
-        pytest.skip(f"no real CIFAR-10: {error}")
+    return real("cifar10")
+
+
+@pytest.fixture(scope="session")
+def cifar100():
+    """The folder of the real CIFAR-100, when it is there."""
+    return real("cifar100")
+
+
+@pytest.fixture(scope="session")
+def tinyimagenet_folder():
+    """The folder of the real Tiny ImageNet, whole or in part, when it is there."""
+    return real("tinyimagenet")

@@ -63,6 +63,22 @@ def test_the_seed_decides_training_and_validation_but_not_the_test(loaded):
     assert torch.equal(other.test.indices, loaded.test.indices)
 
 
+def test_the_last_images_may_validate_instead(loaded):
+    last = images.load("digits", val_images=137, split="last", train_images=100)
+    assert last.val.indices.tolist() == list(range(1300, 1437))
+    assert last.train.labels.bincount().tolist() == [10] * 10
+    assert as_set(last.train) < set(range(1300))
+    assert torch.equal(last.test.images, loaded.test.images)
+    with pytest.raises(CbnormError, match="split=first is unknown"):
+        images.load("digits", val_images=137, split="first")
+
+
+def test_the_moments_may_be_imagenets(loaded):
+    data = images.load("digits", val_images=137, statistics="imagenet")
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert torch.equal(data.train.images, loaded.train.images)
+
+
 def test_a_test_subset_is_the_same_for_every_seed():
     first, second = (images.load("digits", val_images=10, test_images=50, split_seed=seed) for seed in (0, 1))
     assert len(first.test) == 50

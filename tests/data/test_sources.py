@@ -229,9 +229,24 @@ def test_the_data_folder_is_the_users(monkeypatch, tmp_path):
 def test_states_are_described(tiny):
     assert overview.describe("digits")["state"] == "built-in"
     assert overview.describe("tiny")["state"] == "missing"
+    assert overview.describe("imagefolder")["state"] == "your own"
+    with pytest.raises(CbnormError, match="your own images: there is nothing to fetch"):
+        overview.fetch("imagefolder")
     sources.ensure("tiny")
     ready = overview.describe("tiny")
     assert (ready["state"], ready["problem"], ready["folder"]) == ("ready", None, str(tiny.folder))
     (tiny.folder / "two.bin").write_bytes(b"")
     (tiny.folder / "one.bin").unlink()
     assert overview.describe("tiny")["state"] == "corrupt"
+
+
+def test_an_open_set_is_described_as_it_is(little_folder):
+    known = overview.describe("tinyimagenet")
+    assert (known["state"], known["classes"], known["images"]) == ("ready", 3, {"train": 12, "test": 6})
+    assert known["name"] == "Tiny ImageNet (4 of 500 images per class)"
+    (little_folder / "wnids.txt").write_text("n01")
+    broken = overview.describe("tinyimagenet")
+    assert broken["state"] == "corrupt"
+    assert "wnids.txt is broken" in broken["problem"]
+    (little_folder / "words.txt").unlink()
+    assert overview.describe("tinyimagenet")["state"] == "missing"

@@ -82,3 +82,15 @@ def test_taking_keeps_the_official_places():
 def test_parts_of_different_length_are_refused():
     with pytest.raises(ValueError, match="differ in length"):
         Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+
+
+def test_attributes_follow_their_images():
+    split = Split(torch.arange(4).view(4, 1, 1, 1), torch.zeros(4).long(), attributes={"of": torch.arange(4)})
+    taken = split.take(torch.tensor([3, 1]))
+    assert taken.images.flatten().tolist() == taken.attributes["of"].tolist() == [3, 1]
+    assert taken.take(torch.tensor([1])).attributes["of"].tolist() == [1]
+
+
+def test_attributes_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="attributes differ in length"):
+        Split(torch.zeros(2, 1, 1, 1), torch.zeros(2).long(), attributes={"of": torch.zeros(3)})

@@ -83,6 +83,4 @@ def fetch(key: str) -> str:
     found = opensets.find(key)
     opensets.arrays(found, entry.image_shape[1])
     images = " and ".join(f"{count} {part}" for part, count in found.entry.counts.items())
-    return (
-        f"{key} is ready in {found.folder}: {found.entry.name}, {images} images, content {found.fingerprint}"
-    )
+    return f"{key} is ready in {found.folder}: {found.entry.name}, {images} images"

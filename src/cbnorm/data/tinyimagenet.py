@@ -7,8 +7,8 @@ from pathlib import Path
 from cbnorm.data.layout import Layout, natural
 from cbnorm.errors import CbnormError
 
-_CLASSES = 200
-_PER_CLASS = 500
+CLASSES = 200
+PER_CLASS = 500
 
 
 def layout(folder: Path) -> Layout:
@@ -29,8 +29,8 @@ def layout(folder: Path) -> Layout:
 
 def _layout(folder: Path) -> Layout:
     ids = sorted(_read(folder / "wnids.txt").split())
-    if len(set(ids)) != _CLASSES or len(ids) != _CLASSES:
-        raise CbnormError(f"{folder / 'wnids.txt'} is broken: it should name 200 different classes")
+    if len(set(ids)) != CLASSES or len(ids) != CLASSES:
+        raise CbnormError(f"{folder / 'wnids.txt'} is broken: it should name {CLASSES} different classes")
     words = dict(line.split("\t", 1) for line in _read(folder / "words.txt").splitlines() if "\t" in line)
     labels = {wnid: label for label, wnid in enumerate(ids)}
     train = [
@@ -73,11 +73,11 @@ def _test(folder: Path, labels: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _name(folder: Path, counts: Counter[int], ids: list[str]) -> str:
-    fewest, most = (choose(counts[label] for label in range(_CLASSES)) for choose in (min, max))
+    fewest, most = (choose(counts[label] for label in range(CLASSES)) for choose in (min, max))
     if fewest == 0:
         empty = next(wnid for label, wnid in enumerate(ids) if not counts[label])
         raise CbnormError(f"{folder / 'train' / empty / 'images'} holds no images")
-    if fewest == most == _PER_CLASS:
+    if fewest == most == PER_CLASS:
         return "Tiny ImageNet"
     held = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    return f"Tiny ImageNet ({held} of {_PER_CLASS} images per class)"
+    return f"Tiny ImageNet ({held} of {PER_CLASS} images per class)"
