@@ -11,19 +11,22 @@ from typing import Any
 import pytest
 
 from cbnorm.config.compose import compose_run
+from cbnorm.data import catalog
 from cbnorm.report.collect import collect
 from cbnorm.report.ledger import read_cells
 from cbnorm.report.tables import long_form, markdown, paper_layout, write_tables
-from cbnorm.runs.identity import identity, run_id
+from cbnorm.runs.identity import digest, identity
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.plan import read_rows
 
 Record = dict[str, Any]
 
 
-def record(*words: str, accuracy: float = 80.0, status: str = "done") -> Record:
-    """A record such as a run of these words would leave."""
+def record(*words: str, accuracy: float = 80.0, status: str = "done", data: str | None = None) -> Record:
+    """A record such as a run of these words would leave, on data with this fingerprint."""
     config = compose_run(["experiment=table5", *words])
+    content = identity(config, data)
+    name = f"{catalog.find(config.dataset.name).name}{f' of {data}' if data else ''}"
     moments = [
         {
             "percent": percent,
@@ -35,13 +38,14 @@ def record(*words: str, accuracy: float = 80.0, status: str = "done") -> Record:
         for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items()
     ]
     return {
-        "id": run_id(config),
+        "id": digest(content),
         "status": status,
         "experiment": config.experiment,
         "protocol": config.protocol,
         "budget": config.budget,
-        "identity": json.loads(json.dumps(identity(config))),
+        "identity": json.loads(json.dumps(content)),
         "config": config.model_dump(),
+        "data": {"name": name, "images": {"train": config.dataset.train_images or 45_000}},
         "metrics": {"moments": moments},
     }
 
@@ -162,3 +166,50 @@ def test_the_best_validation_accuracy_stands_beside_the_row() -> None:
     assert "| BN-1 | 0.001 | 80.25 | 80.50 | 80.75 | 81.00 | 80.00 | 80.00 | 1 |" in markdown(
         table(record("norm=bn"))
     )
+
+
+def test_data_sets_of_other_content_never_share_a_block() -> None:
+    found = table(
+        record("norm=bn", "dataset=tinyimagenet", data="150 images", accuracy=30),
+        record("norm=mn", "dataset=tinyimagenet", data="150 images", accuracy=31),
+        record("norm=bn", "dataset=tinyimagenet", data="500 images", accuracy=40),
+        record("norm=bn", "dataset=imagefolder", "dataset.folder=mine", data="holidays", accuracy=50),
+    )
+    accuracies = {
+        block.dataset: [row.at("best")[-1].values for row in block.rows if row.at("best")[-1].values]
+        for block in found.blocks
+    }
+    assert accuracies == {
+        "Tiny ImageNet of 150 images": [(31.0,), (32.0,)],
+        "Tiny ImageNet of 500 images": [(41.0,)],
+        "Image folder of holidays": [(51.0,)],
+    }
+    assert found.left_out == []
+
+
+def test_an_open_data_set_that_is_not_here_gives_an_empty_block() -> None:
+    found = table(dataset="tinyimagenet", budget="small", protocol="sound")
+    assert [(block.title, block.empty) for block in found.blocks] == [
+        ("Tiny ImageNet (10,000 training images)", 40)
+    ]
+
+
+def test_a_part_of_a_data_set_is_not_compared_with_the_paper() -> None:
+    words = ("norm=bn", "dataset=tinyimagenet", "budget=full")
+    whole = record(*words, data="x") | {"data": {"name": "Tiny ImageNet", "images": {"train": 95_000}}}
+    for entry, papers in ((whole, {37.17}), (record(*words, data="y"), {None})):
+        row = table(entry).blocks[0].rows[0]
+        assert {cell.paper for cell in row.at("best")} == papers
+
+
+def test_a_choice_is_made_on_validation_and_test_plays_no_part() -> None:
+    low, high = (
+        record("experiment=table5_rates", "norm=bn", f"optimizer.lr={rate}", accuracy=accuracy)
+        for rate, accuracy in ((0.0003, 70), (0.002, 60))
+    )
+    for entry, validation in ((low, 50.0), (high, 55.0)):
+        for moment in entry["metrics"]["moments"]:
+            moment["val_accuracy"] = validation
+    found = collect("table5_rates", [low, high], filters={})
+    assert [row.label for row in found.blocks[0].chosen()] == ["BN at 0.002"]
+    assert "| rate of BN | BN at 0.002 | 2 of 5 rows | 55.00 | 61.00 | 1 |" in markdown(found)

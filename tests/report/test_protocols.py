@@ -1,4 +1,4 @@
-"""Every protocol says something about every detail for every method that it concerns, and so does the page."""
+"""Every protocol says something about every detail for every method it concerns; so does the page."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.schema import RunConfig
@@ -14,7 +14,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.ledger import read_cells
 from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
 from cbnorm.runs.moments import moment_epochs
-from cbnorm.runs.plan import read_controls, row_configs
+from cbnorm.runs.plan import read_controls, read_rows, row_configs
 
 Record = dict[str, Any]
 #: Readings of the test set: weights of the best validation accuracy so far (primary), and last weights.
@@ -48,7 +48,7 @@ class TableRow:
     """One row of a block with its cells.
 
     `validation` holds the best validation accuracies in per cent, one per run that has one; `control` says
-    that the row is none of the paper's.
+    that the row is none of the paper's; of the rows with one `choice`, the best on validation is chosen.
     """
 
     label: str
@@ -57,6 +57,7 @@ class TableRow:
     diverged: tuple[str, ...] = ()
     validation: tuple[float, ...] = ()
     control: bool = False
+    choice: str = ""
 
     def at(self, reading: str) -> list[Cell]:
         """The cells of one reading, by moment."""
@@ -87,6 +88,16 @@ class Block:
     def title(self) -> str:
         """The data set's real name and the number of training images."""
         return f"{self.dataset} ({self.images:,} training images)"
+
+    def chosen(self) -> list[TableRow]:
+        """Of the rows of every choice, the one with the best mean validation accuracy; test plays no part."""
+        best: dict[str, TableRow] = {}
+        for row in self.rows:
+            if row.choice and row.validation:
+                rival = best.get(row.choice)
+                if rival is None or statistics.fmean(row.validation) > statistics.fmean(rival.validation):
+                    best[row.choice] = row
+        return list(best.values())
 
     @property
     def empty(self) -> int:
@@ -130,78 +141,116 @@ def collect(
     cells = read_cells(experiment)
     found = Collection(experiment)
     used: set[str] = set()
-    expected: dict[tuple[str, str, str], dict[str, RunConfig]] = {}
+    expected: dict[Name, dict[str, RunConfig]] = {}
     for name in _blocks(named, filters):
-        words = [
-            f"{group}={value}" for group, value in zip(("dataset", "protocol", "budget"), name, strict=True)
-        ]
         try:
-            expected[name] = row_configs(experiment, [*words, *overrides], labels)
+            expected[name] = row_configs(experiment, [*name.words(), *overrides], labels)
         except CbnormError as error:
             if len(filters) == 3:
                 raise
             # Presets come and go; records of one that is gone must not hide the others.
-            found.left_out += [(record["id"], str(error)) for record in named if _names(record) == name]
+            found.left_out += [(record["id"], str(error)) for record in named if _name(record) == name]
             continue
         block = _fill(experiment, name, expected[name], records, {} if overrides else cells, used)
         block = replace(block, customised=" ".join(overrides))
         if len(filters) == 3 or any(cell.values for row in block.rows for cell in row.cells):
             found.blocks.append(block)
     for record in named:
-        name = _names(record)
+        name = _name(record)
         if record["id"] not in used and name in expected and not overrides:
             found.left_out.append((record["id"], _reason(record, expected[name])))
     found.left_out += sorted(damaged.items())
     return found
 
 
-def _names(record: Record) -> tuple[str, str, str]:
-    return record["config"]["dataset"]["name"], record["protocol"], record["budget"]
+class Name(NamedTuple):
+    """What tells blocks apart; `data` is the fingerprint of a data set that is not the same everywhere."""
+
+    dataset: str
+    protocol: str
+    budget: str
+    data: str | None = None
+
+    def words(self) -> list[str]:
+        """The overrides of all rows."""
+        words = [f"dataset={self.dataset}", f"protocol={self.protocol}", f"budget={self.budget}"]
+        entry = catalog.find(self.dataset)
+        # Whose folder it was is not recorded, and does not matter here.
+        return [*words, "dataset.folder=unknown"] if entry.open and entry.folder is None else words
 
 
-def _blocks(records: Sequence[Record], filters: dict[str, str]) -> list[tuple[str, str, str]]:
-    names = {_names(record) for record in records}
-    keys = ("dataset", "protocol", "budget")
-    if len(filters) == 3:
-        names.add((filters["dataset"], filters["protocol"], filters["budget"]))
+def _name(record: Record) -> Name:
+    dataset = record["config"]["dataset"]["name"]
+    data = record["identity"]["data"] if _is_open(dataset) else None
+    return Name(dataset, record["protocol"], record["budget"], data)
+
+
+def _is_open(dataset: str) -> bool:
+    try:
+        return catalog.find(dataset).open
+    except CbnormError:  # a data set that is gone, or of a package that is not here
+        return False
+
+
+def _blocks(records: Sequence[Record], filters: dict[str, str]) -> list[Name]:
+    names = {_name(record) for record in records}
+    names = {n for n in names if all(getattr(n, key) == value for key, value in filters.items())}
+    if len(filters) == 3 and not (names and _is_open(filters["dataset"])):
+        names.add(Name(**filters))
     order = {"full": 0, "small": 1, "smoke": 2}
-    kept = [n for n in names if all(filters.get(k, v) == v for k, v in zip(keys, n, strict=True))]
-    return sorted(kept, key=lambda name: (order.get(name[2], 3), name))
+    return sorted(names, key=lambda name: (order.get(name.budget, 3), [text or "" for text in name]))
 
 
 def _fill(
     experiment: str,
-    name: tuple[str, str, str],
+    name: Name,
     configs: dict[str, RunConfig],
     records: Sequence[Record],
     paper: dict[tuple[str, str, int], float],
     used: set[str],
 ) -> Block:
-    dataset, protocol, budget = name
     by_row: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record["status"] in {"done", "diverged"}:
             by_row[row_of(record["identity"])].append(record)
-    rows = []
+    rows, filled = [], []
     controls = {row.label for row in read_controls(experiment)}
+    choices = {row.label: row.choice for row in read_rows(experiment)}
     for label, config in configs.items():
-        matching = by_row[row_of(identity(config))]
-        used |= {record["id"] for record in matching}
-        published = {p: paper.get((catalog.find(dataset).name, label, p)) for p in config.trainer.moments}
-        row = _row(label, config, matching, published if budget == "full" else {})
+        data = (name.data or "") if _is_open(name.dataset) else None
+        matching = by_row[row_of(identity(config, data))]
+        filled += matching
+        row = _row(label, config, matching)
         if label not in controls:
-            rows.append(row)
+            rows.append(replace(row, choice=choices[label]))
         elif matching:
             rows.append(replace(row, control=True))
-    first = next(iter(configs.values())).dataset
-    entry = catalog.find(dataset)
-    images = first.train_images or entry.counts["train"] - first.val_images
-    return Block(experiment, entry.name, images, protocol, budget, tuple(rows))
+    used |= {record["id"] for record in filled}
+    title, images = _images(name, next(iter(configs.values())), filled)
+    if name.budget == "full":
+        rows = [_beside(row, title, paper) for row in rows]
+    return Block(experiment, title, images, name.protocol, name.budget, tuple(rows))
 
 
-def _row(
-    label: str, config: RunConfig, records: Sequence[Record], paper: dict[int, float | None]
-) -> TableRow:
+def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[str, int]:
+    """The data set's proper name and the number of training images."""
+    if records:
+        data = records[0]["data"]
+        return data["name"], data["images"]["train"]
+    entry, wanted = catalog.find(name.dataset), config.dataset
+    return entry.name, wanted.train_images or entry.counts.get("train", wanted.val_images) - wanted.val_images
+
+
+def _beside(row: TableRow, dataset: str, paper: dict[tuple[str, str, int], float]) -> TableRow:
+    """A row with the published accuracies, which are of the best weights."""
+    cells = (
+        replace(cell, paper=paper.get((dataset, row.label, cell.percent))) if cell.reading == "best" else cell
+        for cell in row.cells
+    )
+    return replace(row, cells=tuple(cells))
+
+
+def _row(label: str, config: RunConfig, records: Sequence[Record]) -> TableRow:
     cells = []
     for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items():
         for reading in READINGS:
@@ -214,7 +263,6 @@ def _row(
                     reading,
                     tuple(value for _, value in present),
                     tuple(run for run, _ in present),
-                    paper.get(percent) if reading == "best" else None,
                 )
             )
     diverged = tuple(record["id"] for record in records if record["status"] == "diverged")

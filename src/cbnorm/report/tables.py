@@ -128,12 +128,23 @@ def _markdown_block(block: Block) -> list[str]:
     if controls:
         head = lines[4:6]
         lines += ["Controls, none of them the paper's:", "", *head, *map(_markdown_row, controls), ""]
+    if chosen := block.chosen():
+        lines += ["Chosen by validation accuracy, for each choice among the rows that have runs:", ""]
+        lines += ["| choice | chosen | runs of | validation | test | n |", "|---|---|---|---|---|---|"]
+        lines += [_markdown_choice(row, block) for row in chosen] + [""]
     if block.budget != "full":
         lines += [
             f"Budget {block.budget} is not the paper's: not comparable with the published numbers.",
             "",
         ]
     return lines
+
+
+def _markdown_choice(row: TableRow, block: Block) -> str:
+    rivals = [other for other in block.rows if other.choice == row.choice]
+    tried = f"{sum(bool(other.validation) for other in rivals)} of {len(rivals)} rows"
+    values = [f"{statistics.fmean(row.validation):.2f}", _mean_sd(row.at("best")[-1])]
+    return f"| {row.choice} | {row.label} | {tried} | " + " | ".join(values) + f" | {len(row.validation)} |"
 
 
 def _markdown_row(row: TableRow) -> str:

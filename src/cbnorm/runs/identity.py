@@ -15,11 +15,16 @@ NUMERICS_VERSION = 1
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """What a run's id is made from: canonical values, the data's fingerprint, the version of the numbers."""
+def identity(config: RunConfig, data: str | None = None) -> dict[str, Any]:
+    """What a run's id is made from: canonical values, the data's fingerprint, the version of the numbers.
+
+    Args:
+        config: The run's config.
+        data: The fingerprint; None means that of the data that are here.
+    """
     return {
         "config": canonical(config),
-        "data": fingerprint(config.dataset.name, config.dataset.folder),
+        "data": fingerprint(config.dataset.name, config.dataset.folder) if data is None else data,
         "numerics_version": NUMERICS_VERSION,
     }
 

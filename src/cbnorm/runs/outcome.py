@@ -26,8 +26,8 @@ def description(config: RunConfig) -> dict[str, Any]:
         "protocol": config.protocol,
         "budget": config.budget,
         "identity": identity(config),
-        # Where the store lies says nothing about the run, and records travel.
-        "config": config.model_dump(exclude={"store"}),
+        # Where the store and the images lie says nothing about the run, and records travel.
+        "config": config.model_dump(exclude={"store": True, "dataset": {"folder"}}),
     }
 
 

@@ -17,10 +17,14 @@ _DIGITS, _MOST_SEEDS = 9, 100_000
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its label and the overrides that make it."""
+    """A row of a table: its label, the overrides that make it, and the choice it takes part in, if any.
+
+    Of the rows with the same `choice`, the one with the best validation accuracy is reported as chosen.
+    """
 
     label: str
     overrides: tuple[str, ...]
+    choice: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ def read_controls(experiment: str) -> list[Row]:
 
 
 def _read(path: Path) -> list[Row]:
-    return read_table(path, lambda line: Row(line["row"], tuple(line["overrides"].split())))
+    return read_table(
+        path, lambda line: Row(line["row"], tuple(line["overrides"].split()), line.get("choice", ""))
+    )
 
 
 def choose_rows(experiment: str, labels: Sequence[str] = ()) -> list[Row]:
