@@ -59,28 +59,33 @@ def fit_scalars(
 ) -> Mixture:
     """A mixture of the scalars of every channel of (n, C), the priors shared: EM that starts at quantiles.
 
-    Component k starts half way between the quantile (k + 1/2) / K of its channel and the k-th of K points
-    spread evenly over a deviation on either side. So it is the k-th from below in every channel, and no two
-    start alike where many values are equal, as zeros after a ReLU are: such two could never part.
+    Component k starts at the mean of the values that are nearest to its centre, half way between the quantile
+    (k + 1/2) / K of the channel and the k-th of K points spread evenly over a deviation on either side. So it
+    is the k-th from below in every channel, and no two start alike where many values are equal, as zeros
+    after a ReLU are: such two could never part.
     """
-    x = data.unsqueeze(2)
-    prior = data.new_full((components,), 1 / components)
-    mean, variance = _quantile_start(data, components, floor)
+    x, prior = data.unsqueeze(2), data.new_full((components,), 1 / components)
+    variance = (data.var(dim=0, correction=0) / components**2).clamp_min(floor).expand(components, -1)
+    mean = _nearest_means(x, _centres(data, components), variance)
     for _ in range(steps):
         log_tau = log_posterior(x, Components(prior.log(), mean, variance), joint=False)
-        moments = component_moments(x, log_tau.exp(), mean, variance)
-        prior = moments.share.clamp_min(SMALLEST_PRIOR)
-        prior, mean, variance = prior / prior.sum(), moments.mean, moments.variance.clamp_min(floor)
+        _, mean, variance, share = component_moments(x, log_tau.exp(), mean, variance)
+        variance, prior = variance.clamp_min(floor), share.clamp_min(SMALLEST_PRIOR)
+        prior = prior / prior.sum()
     return Mixture(prior, mean, variance)
 
 
-def _quantile_start(data: Tensor, components: int, floor: float) -> tuple[Tensor, Tensor]:
-    variance, centre = torch.var_mean(data, dim=0, correction=0)
+def _centres(data: Tensor, components: int) -> Tensor:
+    variance, middle = torch.var_mean(data, dim=0, correction=0)
     ranks = (torch.arange(components, device=data.device) + 0.5) / components
     quantiles = data.sort(dim=0).values[(ranks * len(data)).long()]
-    even = centre + variance.sqrt() * (2 * ranks - 1).to(data.dtype)[:, None]
-    spread = (variance / components**2).clamp_min(floor)
-    return (quantiles + even) / 2, spread.expand_as(quantiles)
+    return (quantiles + middle + variance.sqrt() * (2 * ranks - 1).to(data.dtype)[:, None]) / 2
+
+
+def _nearest_means(x: Tensor, centres: Tensor, variance: Tensor) -> Tensor:
+    nearest = (x.unsqueeze(1) - centres[None, :, :, None]).abs().argmin(dim=1, keepdim=True)
+    member = nearest == torch.arange(len(centres), device=x.device)[None, :, None, None]
+    return component_moments(x, member.to(x.dtype), centres, variance).mean
 
 
 def agree(mixture: Mixture) -> Mixture:
