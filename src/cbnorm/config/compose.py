@@ -160,13 +160,19 @@ def check(config: DictConfig) -> RunConfig:
     try:
         run = RunConfig.model_validate(_plain(config))
     except OmegaConfBaseException as error:
-        # What another package says of its data set is looked up by an interpolation.
-        known = error.__cause__ or error.__context__
-        raise CbnormError(str(known if isinstance(known, CbnormError) else error).splitlines()[0]) from error
+        raise CbnormError(str(_origin(error)).splitlines()[0]) from error
     except ValidationError as error:
         raise CbnormError(_first_problem(error, config)) from error
     _check_combination(run)
     return run
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The refusal that an interpolation met, if one did: what another package says of its data set is one."""
+    origin: BaseException | None = error
+    while origin is not None and not isinstance(origin, CbnormError):
+        origin = origin.__cause__ or origin.__context__
+    return origin if origin is not None and str(origin) in str(error) else error
 
 
 def _first_problem(error: ValidationError, config: DictConfig) -> str:
