@@ -12,6 +12,7 @@ from wandb.proto import wandb_internal_pb2
 from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
 from cbnorm.runs import loggers, resume, wandb_content
+from cbnorm.runs.claim import ClaimLostError
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.interruption import RunInterruptedError
@@ -251,6 +252,24 @@ def test_disabled_means_that_nothing_happens(trained: Store, monkeypatch: pytest
     monkeypatch.setattr(loggers, "Publisher", None)
     with loggers.published(config("logger=wandb"), trained.folder(run_id(config())), print) as told:
         assert told is print
+
+
+def test_a_run_that_another_process_took_over_is_left_to_it(
+    trained: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    class Watched:
+        def __init__(self, *_: Any) -> None: ...
+
+        def kill(self) -> None:
+            done.append("killed")
+
+    monkeypatch.setattr(loggers, "Publisher", Watched)
+    run = config("logger=wandb")
+    with pytest.raises(ClaimLostError), loggers.published(run, trained.folder(run_id(run))):
+        raise ClaimLostError("gone")
+    assert done == ["killed"]
 
 
 def test_a_process_that_does_not_start_is_one_line(

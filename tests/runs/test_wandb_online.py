@@ -152,7 +152,7 @@ def expected_rows(store: Store, run: str) -> list[dict[str, Any]]:
     record = store.record(run)
     return [
         *(wandb_content.epoch_row(row) for row in store.history(run)),
-        *(wandb_content.test_rows(record) if record else ()),
+        *(wandb_content.reading_rows(record) if record else ()),
     ]
 
 

@@ -115,7 +115,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def test_rows(record: Record) -> list[dict[str, float]]:
+def reading_rows(record: Record) -> list[dict[str, float]]:
     """The readings of the test set, each at its epoch, with the best weights so far and with the last."""
     rows = {}
     for entry in record.get("metrics", {}).get("moments", []):
@@ -166,5 +166,5 @@ def place() -> dict[str, str]:
 
 def fingerprint(record: Record, history: Sequence[Mapping[str, Any]]) -> str:
     """Digest of all that W&B is told of an ended run: equal when there is nothing new to tell."""
-    rows = [*(epoch_row(row) for row in history), *test_rows(record)]
+    rows = [*(epoch_row(row) for row in history), *reading_rows(record)]
     return digest({"header": header(record), "rows": rows, "summary": summary(record)})

@@ -76,7 +76,7 @@ def _tell(run: Any, folder: Path) -> dict[str, Any] | None:
     if record is None:
         run.summary["status"] = "unfinished"
         return None
-    for step, row in enumerate(wandb_content.test_rows(record), told + 1):
+    for step, row in enumerate(wandb_content.reading_rows(record), told + 1):
         run.log(row, step=step)
     run.summary.update(wandb_content.summary(record))
     return record
