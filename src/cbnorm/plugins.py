@@ -130,7 +130,7 @@ def misfit(
     "has no option 'singed'; did you mean 'signed'? It takes: signed"
     """
     if not callable(function):
-        return f"is a {type(function).__name__}, which can't be called"
+        return f"is of type {type(function).__name__}, which can't be called"
     known, any_name = keywords(function, positional)
     for name in given:
         if name not in known and not any_name:

@@ -79,7 +79,7 @@ def find(key: str) -> ImageSet:
     found = plugins.load("dataset", key)
     if not isinstance(found, ImageSet):
         plugin = plugins.find("dataset", key)
-        raise CbnormError(f"{plugin} is a {type(found).__name__}, not a cbnorm.data.extend.ImageSet")
+        raise CbnormError(f"{plugin} is of type {type(found).__name__}, not cbnorm.data.extend.ImageSet")
     return found
 
 
