@@ -80,6 +80,16 @@ def test_scb_base_is_scb_with_summed_parameters(draw, mixed_ids, convention):
     torch.testing.assert_close(base(x, mixed_ids), plain(x, mixed_ids), rtol=1e-6, atol=1e-6)
 
 
+def test_scb_base_with_certain_weights_is_scb_base_with_ids(cases, draw, ids):
+    x, layer = draw(6, C, 3, 3), cases["scb_base"].make()
+    torch.testing.assert_close(layer(x, torch.eye(3)[ids]), layer(x, ids), rtol=1e-5, atol=1e-6)
+    for weights, word in ((torch.ones(6, 2), r"shape \(6, 3\)"), (torch.ones(6, 3, device="meta"), "meta")):
+        with pytest.raises(ValueError, match=word):
+            layer(x, weights)
+    with pytest.raises(TypeError, match="integer"):
+        cases["scb"].make()(x, torch.eye(3)[ids])
+
+
 @pytest.mark.parametrize("unknown", ["sample", "position"])
 def test_a_certain_posterior_gives_eq_10_times_the_scale(draw, ids, unknown):
     """Eq. 12 as printed is sqrt(K) eq. 10; the consistent scale is eq. 10."""

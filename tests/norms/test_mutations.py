@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cbnorm.norms import UCBNorm, mixture, native
+from cbnorm.norms import UCBNorm, mixture, native, ucb
 
 C = 4
 
@@ -30,6 +30,25 @@ def agrees_with_reference(draw, reference):
     return abs(layer(x).detach().numpy() - expected).max() < 1e-10
 
 
+def tempered_agrees_with_reference(draw, reference):
+    x, options = draw(6, C, 3, dtype=torch.float64), {"posterior": "joint", "temper": True}
+    layer = UCBNorm(C, 3, eval_stats="params", **options).double().eval()
+    log_prior, mean, variance = (tensor.detach().numpy() for tensor in layer.mixture(torch.float64))
+    prior = reference.softmax(log_prior)
+    expected = reference.ucb_parameters(x.numpy(), prior, mean, variance, layer.eps, "tempered")
+    return abs(layer(x).detach().numpy() - expected).max() < 1e-10
+
+
+def tracks_what_algorithm_2_prints(draw):
+    """For one component: 0 and 1."""
+    layer = UCBNorm(C, 1, update="moving_average_printed", momentum=1.0)
+    layer(draw(50, C, 3) + 7)
+    zero, one = torch.zeros(1, C), torch.ones(1, C)
+    return torch.allclose(layer.running_mean, zero, atol=1e-4) and torch.allclose(
+        layer.running_var, one, atol=1e-4
+    )
+
+
 @pytest.fixture
 def plain(monkeypatch):
     """The definitions, not the kernels derived from them."""
@@ -41,6 +60,19 @@ def test_the_checks_hold_without_a_mutation(plain, draw, reference):
     assert is_batch_norm_with_one_component(draw)
     assert is_root_k_times_batch_norm(draw)
     assert agrees_with_reference(draw, reference)
+    assert tempered_agrees_with_reference(draw, reference)
+    assert tracks_what_algorithm_2_prints(draw)
+
+
+def test_a_posterior_that_is_not_tempered_is_noticed(plain, draw, reference):
+    plain.setattr(mixture, "density_share", lambda variance, *, temper: 1.0)
+    assert not tempered_agrees_with_reference(draw, reference)
+    assert agrees_with_reference(draw, reference)
+
+
+def test_moments_of_the_data_in_place_of_the_printed_ones_are_noticed(plain, draw):
+    plain.setattr(ucb, "normalized_moments", lambda moments, eps: (moments.mean, moments.variance))
+    assert not tracks_what_algorithm_2_prints(draw)
 
 
 def test_moments_over_the_wrong_axis_are_noticed(plain, draw):

@@ -80,10 +80,14 @@ def test_scb(compare, reference, shape, dtype, convention, scale, unknown):
 
 @both_precisions
 @pytest.mark.parametrize("convention", ["paper", "released"])
-def test_scb_base(compare, reference, dtype, convention):
+@pytest.mark.parametrize("soft", [False, True], ids=["ids", "weights"])
+def test_scb_base(compare, reference, dtype, convention, soft):
     ids = torch.tensor([0, 2, 1, 1])
     layer = randomise(SCBNormBase(C, K, convention=convention))
     codes = torch.eye(K, dtype=torch.float64)[ids].numpy()
+    if soft:
+        ids = torch.randn(4, K, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
+        codes = ids.double().numpy()
     floor = 0.0 if convention == "released" else VARIANCE_FLOOR
 
     def function(x, mean_weight, mean_bias, spread_weight, spread_bias):

@@ -118,11 +118,15 @@ class ClusterNorm(_ChannelNorm):
         clusters = current_clusters() if clusters is None else clusters
         unknown = True
         if clusters is not None:
-            unknown = check_clusters(clusters, x, self.num_clusters, type(self).__name__)
+            unknown = self.check_clusters(clusters, x)
         with torch.autocast(x.device.type, enabled=False):
             flat = to_ncl(x, self.channel_dim).to(compute_dtype(x))
             y = self.normalize_clusters(flat, clusters, unknown=unknown)
             return from_ncl(y.to(x.dtype), x, self.channel_dim)
+
+    def check_clusters(self, clusters: Tensor, x: Tensor) -> bool:
+        """Refuse what is no id of every sample; whether some id may be -1."""
+        return check_clusters(clusters, x, self.num_clusters, type(self).__name__)
 
     @abstractmethod
     def normalize_clusters(self, x: Tensor, clusters: Tensor | None, *, unknown: bool) -> Tensor:

@@ -74,6 +74,19 @@ def _check_state(x: Tensor, layer: nn.Module, name: str) -> None:
         raise TypeError(f"{name} holds {state.dtype} but its input is {x.dtype}; convert one with .to()")
 
 
+def check_weights(weights: Tensor, x: Tensor, num_clusters: int, name: str) -> None:
+    """Raise one clear line unless ``weights`` are one row a sample and one column a cluster.
+
+    Raises:
+        ValueError: Another shape or device.
+    """
+    if weights.shape != (x.shape[0], num_clusters):
+        shape = (x.shape[0], num_clusters)
+        raise ValueError(f"{name} needs weights of clusters of shape {shape}, got {tuple(weights.shape)}")
+    if weights.device != x.device:
+        raise ValueError(f"{name}: weights of clusters are on {weights.device}, the input on {x.device}")
+
+
 def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) -> bool:
     """Check cluster ids against the input and the number of clusters; read them when in eager mode.
 

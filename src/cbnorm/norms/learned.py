@@ -1,6 +1,7 @@
 """What the two supervised layers share: learned locations and widths, known and unknown clusters."""
 
 import math
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -26,7 +27,11 @@ VARIANCE_FLOOR = 1e-4
 
 
 class LearnedClusters(ClusterNorm):
-    """Eq. 10 with a known id and eq. 12 without, whatever the parameters behind mean and deviation."""
+    """Eq. 10 with a known id and eq. 12 without, whatever the parameters behind mean and deviation.
+
+    Subclasses say which parameters there are (:meth:`make_parameters`), where they start
+    (:meth:`reset_parameters`), and how mean and spread come from them (:meth:`raw_parameters`).
+    """
 
     def __init__(
         self,
@@ -37,7 +42,10 @@ class LearnedClusters(ClusterNorm):
         convention: Convention = "paper",
         scale: Scale = "consistent",
         unknown: Unknown = "sample",
+        seed: int | None = None,
         channel_dim: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_choice("convention", convention, ("paper", "released"))
         eps = (1e-5 if convention == "paper" else 1e-3) if eps is None else eps
@@ -45,17 +53,29 @@ class LearnedClusters(ClusterNorm):
         self.convention: Convention = convention
         self.scale: Scale = check_choice("scale", scale, ("paper", "consistent"))  # type: ignore[assignment]
         self.unknown: Unknown = check_choice("unknown", unknown, ("sample", "position"))  # type: ignore[assignment]
+        self.seed = seed
+        self.make_parameters(torch.empty(num_clusters, num_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @abstractmethod
+    def make_parameters(self, table: Tensor) -> None:
+        """Register parameters, not yet initialized, with the type and device of ``table`` (K, C)."""
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Initialize the parameters."""
+
+    @abstractmethod
+    def raw_parameters(self) -> tuple[Tensor, Tensor]:
+        """Mean and unconstrained spread of every cluster, (K, C) each."""
 
     def clusters(self, dtype: torch.dtype) -> Clusters:
         """Mean and deviation of every cluster, (K, C) each."""
         mean, raw = self.raw_parameters()
-        return Clusters(mean.to(dtype), self._deviation(raw.to(dtype)))
+        return Clusters(mean.to(dtype), self.deviation(raw.to(dtype)))
 
-    def raw_parameters(self) -> tuple[Tensor, Tensor]:
-        """Mean and unconstrained spread of every cluster, (K, C) each."""
-        raise TypeError(f"{type(self).__name__} needs a method raw_parameters()")
-
-    def _deviation(self, raw: Tensor) -> Tensor:
+    def deviation(self, raw: Tensor) -> Tensor:
+        """What deviations from the mean are divided by, given the unconstrained spread."""
         if self.convention == "released":
             return raw.exp() + self.eps
         return (F.softplus(raw) + VARIANCE_FLOOR + self.eps).sqrt()

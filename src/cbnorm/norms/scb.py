@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cbnorm.norms.base import local_generator
-from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, Convention, LearnedClusters, glorot_uniform
-from cbnorm.norms.supervised import Scale, Unknown
+from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, LearnedClusters, glorot_uniform
 
 
 class SCBNorm(LearnedClusters):
@@ -40,33 +39,9 @@ class SCBNorm(LearnedClusters):
         torch.Size([4, 3, 8, 8])
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        num_clusters: int,
-        *,
-        eps: float | None = None,
-        convention: Convention = "paper",
-        scale: Scale = "consistent",
-        unknown: Unknown = "sample",
-        seed: int | None = None,
-        channel_dim: int = 1,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            num_features,
-            num_clusters,
-            eps=eps,
-            convention=convention,
-            scale=scale,
-            unknown=unknown,
-            channel_dim=channel_dim,
-        )
-        self.seed = seed
-        self.mean = nn.Parameter(torch.empty(num_clusters, num_features, device=device, dtype=dtype))
-        self.raw_spread = nn.Parameter(torch.empty_like(self.mean))
-        self.reset_parameters()
+    def make_parameters(self, table: Tensor) -> None:
+        """Two tables (K, C)."""
+        self.mean, self.raw_spread = nn.Parameter(table), nn.Parameter(torch.empty_like(table))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
