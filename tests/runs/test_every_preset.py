@@ -1,4 +1,4 @@
-"""Every experiment, protocol, norm and partition is composed, built, and makes one step that learns something.
+"""Every experiment, protocol, norm and partition is composed, built, and makes one step.
 
 On a few of the embedded digits: what is tested is that the parts of every choice fit together.
 """
