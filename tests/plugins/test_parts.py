@@ -14,7 +14,7 @@ from cbnorm.data import extend
 from cbnorm.data.images import load
 from cbnorm.data.overview import describe_all
 from cbnorm.errors import CbnormError
-from cbnorm.norms import convert_norm, create_norm
+from cbnorm.norms import cluster_ids, convert_norm, create_norm
 from cbnorm.runs.build import build_task
 from cbnorm.runs.plan import read_rows
 from cbnorm.tasks.optimizers import create_optimizer
@@ -102,6 +102,24 @@ def test_the_library_finds_norms_of_other_packages() -> None:
     nn.init.constant_(model[1].weight, 2.0)
     convert_norm(model, "rms")
     assert (model[1].eps, model[1].weight.tolist(), model[1].weight.dtype) == (1e-3, [2.0] * 8, torch.float64)
+
+
+@pytest.mark.usefixtures("example")
+def test_ids_reach_their_norms_in_a_model_that_knows_of_none() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    convert_norm(model, "cluster_shift", num_clusters=2)
+    with torch.no_grad(), cluster_ids(torch.tensor([0, 1, -1])):
+        model[1].shift.copy_(torch.arange(3.0)[:, None].expand(3, 4))
+        outputs = model(torch.zeros(1, 3, 8, 8).expand(3, -1, -1, -1))
+    assert (outputs - outputs[0]).mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 1, 2])
+
+
+def test_a_gamma_of_another_form_is_left_alone(install: Install) -> None:
+    code = LAYER.replace(", *, width", "")
+    code += "        self.weight = nn.Parameter(nn.init.zeros_(nn.Conv2d(1, C, 1).weight))\n"
+    install("shaped", {"cbnorm.norms": {"shaped": "shaped:Norm"}}, code)
+    model = nn.Sequential(nn.BatchNorm2d(8))
+    assert convert_norm(model, "shaped")["0"].weight.abs().max() == 0
 
 
 def test_a_broken_norm_is_a_value_error_in_the_library(install: Install) -> None:

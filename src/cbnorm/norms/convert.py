@@ -89,5 +89,5 @@ def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any]) -> nn.Mo
 
 @torch.no_grad()
 def _copy_affine(new: Tensor | None, old: Tensor | None) -> None:
-    if isinstance(new, nn.Parameter) and old is not None:
+    if isinstance(new, nn.Parameter) and old is not None and new.shape[-1:] == old.shape:
         new.copy_(old.expand_as(new))
