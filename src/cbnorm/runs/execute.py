@@ -139,7 +139,16 @@ def _begin(
     while True:
         parts = build(config, device)
         moments = moment_epochs(config.trainer.moments, config.trainer.max_epochs)
-        journal = Journal(folder, run, moments, parts.data.num_classes, parts.val, parts.test, on_epoch)
+        journal = Journal(
+            folder,
+            run,
+            moments,
+            parts.data.num_classes,
+            parts.val,
+            parts.test,
+            on_epoch,
+            rollback=config.trainer.rollback,
+        )
         checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train), held.check)
         path, state = next(saved, (None, None))
         if path is None or state is None:
