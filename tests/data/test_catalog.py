@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,16 @@ def test_every_entry_can_be_read_and_its_sources_used(entry):
     for source in entry.sources:
         name = getattr(source, "folder", getattr(source, "name", None))
         assert isinstance(source, catalog.Archive | catalog.Files) or name in CONVERTERS
+
+
+def test_the_documentation_names_every_set_file_and_checksum():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for entry in catalog.DATA_SETS.values():
+        assert f"| `{entry.key}` |" in page
+        for file in entry.files:
+            assert f"| `{entry.folder}/{file.name}` | {file.size:,} | `{file.sha1}` |" in page
+
+
+def test_the_documentation_of_own_images_fits_on_a_screen():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    assert len(page.split("## Your own images")[1].strip().splitlines()) <= 30
