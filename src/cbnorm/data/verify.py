@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,12 @@ def problems(folder: Path, files: Sequence[DataFile]) -> list[Problem]:
 
 def absent(folder: Path, marks: Sequence[str]) -> list[Problem]:
     """Return which of the files and folders that an open data set must have are missing."""
-    return [Problem(folder / mark, "missing", "is missing") for mark in marks if not (folder / mark).exists()]
+    # os.path.exists, because a path that can't be, such as one too long, is an error to pathlib.
+    return [
+        Problem(folder / mark, "missing", "is missing")
+        for mark in marks
+        if not os.path.exists(folder / mark)  # noqa: PTH110
+    ]
 
 
 def _problem(path: Path, file: DataFile) -> Problem | None:
