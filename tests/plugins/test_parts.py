@@ -10,7 +10,7 @@ from torch import nn
 
 from cbnorm import plugins
 from cbnorm.config.compose import compose_run
-from cbnorm.data import extend
+from cbnorm.data import catalog, extend
 from cbnorm.data.images import load
 from cbnorm.data.overview import describe_all
 from cbnorm.errors import CbnormError
@@ -190,6 +190,8 @@ def test_data_sets_that_are_none_are_refused_alone_and_listed_as_broken(install:
             compose_run([f"dataset={key}", "budget=full"])
         assert message in str(refused.value)
         assert str(refused.value).startswith(f"dataset '{key}' of package ")
+    with pytest.raises(CbnormError, match="did you mean 'four'"):
+        catalog.find("fours")
     states = {known["key"]: known["state"] for known in describe_all()}
     assert (states["four"], states["five"], states["digits"]) == ("broken", "broken", "built-in")
 

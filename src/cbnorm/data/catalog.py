@@ -49,8 +49,9 @@ def find(key: str) -> DataSet:
         return DATA_SETS[key]
     if key in plugins.names("dataset"):
         return extend.find(key).entry(key)
-    near = difflib.get_close_matches(key, DATA_SETS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(DATA_SETS)}"
+    known = [*DATA_SETS, *plugins.names("dataset")]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(known)}"
     raise CbnormError(f"there is no data set {key!r}; {hint}")
 
 
