@@ -27,7 +27,7 @@ class DatasetConfig(Group):
     """Which images, how many of them, the split into training and validation, and their preprocessing."""
 
     name: str
-    folder: str | None
+    folder: str | None = None
     image_size: Positive
     train_images: Positive | None
     val_images: Positive
