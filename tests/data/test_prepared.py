@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -197,6 +198,26 @@ def test_threads_at_the_same_time_decode_once(folder, out, monkeypatch):
     with ThreadPoolExecutor(6) as pool:
         assert len({json.dumps(checksums) for checksums in pool.map(one, range(6))}) == 1
     assert len(seen) == 5
+
+
+def test_without_locks_processes_at_the_same_time_do_not_hurt_each_other(folder, out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    gate, whole = threading.Barrier(4), decode
+
+    def together(*what):
+        gate.wait(30)
+        return whole(*what)
+
+    monkeypatch.setattr(prepared, "decode", together)
+    known = manifest(folder, LAYOUT.files, out / "memory.json")
+
+    def one(_):
+        with reporter(visible=False) as shown:
+            return len(prepare("five", folder, out, LAYOUT, known, shown).train)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(one, range(4))) == [3] * 4
+    assert left(out) == ["five-" + next(out.glob("five-*")).name[5:11], "five.lock", "memory.json"]
 
 
 PREPARE = """

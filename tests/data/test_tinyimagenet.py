@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -174,6 +176,17 @@ def test_the_official_archive_is_fetched_when_a_fingerprint_is_asked_for(officia
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert found == little
     assert len(official.asked) == 1
+
+
+def test_askers_at_the_same_time_get_the_same_folder_with_and_without_locks(official, little, monkeypatch):
+    for locks in (True, False):
+        if not locks:
+            monkeypatch.setitem(sys.modules, "fcntl", None)
+            shutil.rmtree(sources.require("tinyimagenet"))
+        with ThreadPoolExecutor(4) as pool:
+            folders = set(pool.map(lambda _: sources.ensure("tinyimagenet", progress=False), range(4)))
+        assert folders == {sources.require("tinyimagenet")}
+    assert len([path for path in folders.pop().rglob("*") if path.is_file()]) == len(little)
 
 
 def test_what_cannot_be_fetched_is_one_line(official):

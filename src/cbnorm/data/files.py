@@ -23,3 +23,13 @@ def write_whole(path: Path, text: str) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def appear(made: Path, target: Path) -> None:
+    """Move a finished folder to its place, unless another process has put one there meanwhile."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        made.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise

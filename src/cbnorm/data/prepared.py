@@ -18,7 +18,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
-from cbnorm.data.files import remove
+from cbnorm.data.files import appear, remove
 from cbnorm.data.layout import Layout
 from cbnorm.data.locks import exclusive
 from cbnorm.data.manifest import Manifest, read_bytes
@@ -102,8 +102,7 @@ def _decode_all(
             images = _decoded(folder, names, layout.side, known)
             checksums[part] = _store(made / f"{part}.npy", len(names), images, shown)
         (made / "checksums.json").write_text(json.dumps(checksums), encoding="utf8")
-        if not target.is_dir():
-            made.rename(target)
+        appear(made, target)
 
 
 def _decoded(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cbnorm.data import catalog, fetching
 from cbnorm.data.failure import SourceError
-from cbnorm.data.files import remove
+from cbnorm.data.files import appear, remove
 from cbnorm.data.locks import exclusive
 from cbnorm.data.progress import Reporter, reporter
 from cbnorm.data.verify import absent, problems
@@ -130,8 +130,7 @@ def _place(entry: catalog.DataSet, missing: list[str], result: Path) -> None:
     if entry.open:
         if lacking := absent(result, entry.marks):
             raise SourceError(f"it holds no {lacking[0].path.relative_to(result)}")
-        folder_of(entry).parent.mkdir(parents=True, exist_ok=True)
-        result.replace(folder_of(entry))
+        appear(result, folder_of(entry))
         return
     wanted = [file for file in entry.files if file.name in missing]
     if found := problems(result, wanted):
