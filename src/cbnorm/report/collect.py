@@ -1,122 +1,74 @@
 """Which records fill which cells. Rows are recognised by resolved values, never by names of presets."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from cbnorm.config.canonical import canonical, differences
+from cbnorm.config.canonical import canonical, flatten
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
-from cbnorm.report.ledger import read_cells
+from cbnorm.report.blocks import Block, Cell, Collection, TableRow
+from cbnorm.report.endpoints import READINGS, Record, best_validation, value_at
+from cbnorm.report.ledger import Cells, read_cells
 from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.plan import read_controls, read_rows, row_configs
 
-Record = dict[str, Any]
-#: Readings of the test set: weights of the best validation accuracy so far (primary), and last weights.
-READINGS = ("best", "last")
 
+class Records:
+    """Records in the order of their ids, found by row, whatever the order in which they came.
 
-@dataclass(frozen=True)
-class Cell:
-    """Accuracies of one row at one moment, over seeds."""
-
-    percent: int
-    epoch: int
-    reading: str
-    values: tuple[float, ...] = ()
-    runs: tuple[str, ...] = ()
-    paper: float | None = None
-
-    @property
-    def mean(self) -> float | None:
-        """Mean accuracy in per cent; None for an empty cell."""
-        return statistics.fmean(self.values) if self.values else None
-
-    @property
-    def sd(self) -> float | None:
-        """Sample standard deviation over seeds; None for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One row of a block with its cells.
-
-    `validation` holds the best validation accuracies in per cent, one per run that has one; `control` says
-    that the row is none of the paper's; of the rows with one `choice`, the best on validation is chosen.
+    Args:
+        records: Records of runs; two with one id and other numbers are in conflict, and neither is used.
     """
 
-    label: str
-    config: RunConfig
-    cells: tuple[Cell, ...]
-    diverged: tuple[str, ...] = ()
-    validation: tuple[float, ...] = ()
-    control: bool = False
-    choice: str = ""
+    def __init__(self, records: Iterable[Record]) -> None:
+        by_id: dict[str, Record] = {}
+        self.conflicts: dict[str, str] = {}
+        for record in records:
+            known = by_id.setdefault(record["id"], record)
+            if known is record:
+                continue
+            if _numbers(known) != _numbers(record):
+                self.conflicts[record["id"]] = "in conflict: two records of this run have other numbers"
+            if _rank(record) < _rank(known):
+                by_id[record["id"]] = record
+        self.all = [by_id[run] for run in sorted(by_id)]
 
-    def at(self, reading: str) -> list[Cell]:
-        """The cells of one reading, by moment."""
-        return [cell for cell in self.cells if cell.reading == reading]
+    @cached_property
+    def by_row(self) -> dict[str, list[Record]]:
+        """The runs that ended with numbers, by the row that they belong to."""
+        found: dict[str, list[Record]] = defaultdict(list)
+        for record in self.all:
+            if record["status"] in {"done", "diverged"} and record["id"] not in self.conflicts:
+                found[row_of(record["identity"])].append(record)
+        return found
 
-
-@dataclass(frozen=True)
-class Block:
-    """The rows of a table, and the controls that have runs, on one data set, under one protocol and budget.
-
-    `customised` holds overrides on top of the presets, shared by all rows; such a block reproduces nothing.
-    """
-
-    experiment: str
-    dataset: str
-    images: int
-    protocol: str
-    budget: str
-    rows: tuple[TableRow, ...]
-    customised: str = ""
-
-    @property
-    def budget_title(self) -> str:
-        """The budget's name, with what was put on top of it."""
-        return f"{self.budget}, customised: {self.customised}" if self.customised else self.budget
-
-    @property
-    def title(self) -> str:
-        """The data set's real name and the number of training images."""
-        return f"{self.dataset} ({self.images:,} training images)"
-
-    def chosen(self) -> list[TableRow]:
-        """Of the rows of every choice, the one with the best mean validation accuracy; test plays no part."""
-        best: dict[str, TableRow] = {}
-        for row in self.rows:
-            if row.choice and row.validation:
-                rival = best.get(row.choice)
-                if rival is None or statistics.fmean(row.validation) > statistics.fmean(rival.validation):
-                    best[row.choice] = row
-        return list(best.values())
-
-    @property
-    def empty(self) -> int:
-        """Number of cells of the primary reading without a value, controls not counted."""
-        return sum(not cell.values for row in self.rows if not row.control for cell in row.at("best"))
+    @cached_property
+    def by_experiment(self) -> dict[str | None, list[Record]]:
+        """Records by the experiment that they say they are of."""
+        found: dict[str | None, list[Record]] = defaultdict(list)
+        for record in self.all:
+            found[record.get("experiment")].append(record)
+        return found
 
 
-@dataclass
-class Collection:
-    """A table's blocks, and the records that filled no cell, with the reason."""
+def _numbers(record: Record) -> tuple[Any, ...]:
+    return record["status"], record.get("metrics")
 
-    experiment: str
-    blocks: list[Block] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+def _rank(record: Record) -> str:
+    """Which of two records with the same numbers is shown: any, but always the same one."""
+    return repr(sorted(flatten(record).items(), key=lambda item: item[0]))
 
 
 def collect(
     experiment: str,
-    records: Iterable[Record],
+    records: Iterable[Record] | Records,
     *,
     filters: dict[str, str],
     overrides: Sequence[str] = (),
@@ -136,11 +88,11 @@ def collect(
             never shown.
         damaged: What is wrong with records that can't be read, by id: they are listed too.
     """
-    records = sorted(records, key=lambda record: record["id"])
-    named = [record for record in records if record.get("experiment") == experiment]
+    records = records if isinstance(records, Records) else Records(records)
+    named = records.by_experiment.get(experiment, [])
     cells = read_cells(experiment)
     found = Collection(experiment)
-    used: set[str] = set()
+    used: dict[str, str] = {}
     expected: dict[Name, dict[str, RunConfig]] = {}
     for name in _blocks(named, filters):
         try:
@@ -153,13 +105,33 @@ def collect(
             continue
         block = _fill(experiment, name, expected[name], records, {} if overrides else cells, used)
         block = replace(block, customised=" ".join(overrides))
-        if len(filters) == 3 or any(cell.values for row in block.rows for cell in row.cells):
+        if len(filters) == 3 or block.filled:
             found.blocks.append(block)
-    for record in named:
-        name = _name(record)
-        if record["id"] not in used and name in expected and not overrides:
-            found.left_out.append((record["id"], _reason(record, expected[name])))
+    if not overrides:
+        found.left_out += _left_out(named, records, expected, used)
     found.left_out += sorted(damaged.items())
+    return found
+
+
+def _left_out(
+    named: Sequence[Record],
+    records: Records,
+    expected: Mapping["Name", dict[str, RunConfig]],
+    used: Mapping[str, str],
+) -> list[tuple[str, str]]:
+    """Records of the table that fill no cell, and those that lack some of theirs."""
+    flat = {name: [_values(canonical(c)) for c in configs.values()] for name, configs in expected.items()}
+    found = []
+    for record in named:
+        name, run = _name(record), record["id"]
+        if name not in expected:
+            continue
+        if run in records.conflicts:
+            found.append((run, records.conflicts[run]))
+        elif run not in used:
+            found.append((run, reason(record, flat[name])))
+        elif used[run]:
+            found.append((run, used[run]))
     return found
 
 
@@ -205,31 +177,27 @@ def _fill(
     experiment: str,
     name: Name,
     configs: dict[str, RunConfig],
-    records: Sequence[Record],
-    paper: dict[tuple[str, str, int], float],
-    used: set[str],
+    records: Records,
+    paper: Cells,
+    used: dict[str, str],
 ) -> Block:
-    by_row: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record["status"] in {"done", "diverged"}:
-            by_row[row_of(record["identity"])].append(record)
     rows, filled = [], []
     controls = {row.label for row in read_controls(experiment)}
     choices = {row.label: row.choice for row in read_rows(experiment)}
     for label, config in configs.items():
         data = (name.data or "") if _is_open(name.dataset) else None
-        matching = by_row[row_of(identity(config, data))]
+        matching = records.by_row.get(row_of(identity(config, data)), [])
         filled += matching
+        used |= {record["id"]: _lacking(record, config) for record in matching}
         row = _row(label, config, matching)
         if label not in controls:
             rows.append(replace(row, choice=choices[label]))
         elif matching:
             rows.append(replace(row, control=True))
-    used |= {record["id"] for record in filled}
     title, images = _images(name, next(iter(configs.values())), filled)
     if name.budget == "full":
         rows = [_beside(row, title, paper) for row in rows]
-    return Block(experiment, title, images, name.protocol, name.budget, tuple(rows))
+    return Block(experiment, title, name.dataset, images, name.protocol, name.budget, tuple(rows))
 
 
 def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[str, int]:
@@ -241,7 +209,7 @@ def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[s
     return entry.name, wanted.train_images or entry.counts.get("train", wanted.val_images) - wanted.val_images
 
 
-def _beside(row: TableRow, dataset: str, paper: dict[tuple[str, str, int], float]) -> TableRow:
+def _beside(row: TableRow, dataset: str, paper: Cells) -> TableRow:
     """A row with the published accuracies, which are of the best weights."""
     cells = (
         replace(cell, paper=paper.get((dataset, row.label, cell.percent))) if cell.reading == "best" else cell
@@ -251,52 +219,58 @@ def _beside(row: TableRow, dataset: str, paper: dict[tuple[str, str, int], float
 
 
 def _row(label: str, config: RunConfig, records: Sequence[Record]) -> TableRow:
+    seeded = sorted(records, key=lambda record: (record["identity"]["config"]["seed"], record["id"]))
     cells = []
     for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items():
         for reading in READINGS:
-            values = [(_value(record, percent, reading), record["id"]) for record in records]
-            present = sorted((run, value) for value, run in values if value is not None)
+            values = [(value_at(record, percent, reading), record) for record in seeded]
+            present = [(value, record) for value, record in values if value is not None]
             cells.append(
                 Cell(
                     percent,
                     epoch,
                     reading,
-                    tuple(value for _, value in present),
-                    tuple(run for run, _ in present),
+                    tuple(value for value, _ in present),
+                    tuple(record["id"] for _, record in present),
+                    tuple(record["identity"]["config"]["seed"] for _, record in present),
                 )
             )
     diverged = tuple(record["id"] for record in records if record["status"] == "diverged")
-    validation = tuple(
-        r["metrics"]["moments"][-1]["val_accuracy"] for r in records if r["metrics"]["moments"]
-    )
+    best = {record["identity"]["config"]["seed"]: best_validation(record) for record in seeded}
+    validation = {seed: value for seed, value in best.items() if value is not None}
     return TableRow(label, config, tuple(cells), diverged, validation)
 
 
-def _value(record: Record, percent: int, reading: str) -> float | None:
-    """Accuracy at a moment; a diverged run counts with what it had when it ended."""
-    readings = record["metrics"]["moments"]
-    for entry in readings:
-        if entry["percent"] == percent:
-            return float(entry[reading]["accuracy"])
-    if record["status"] == "diverged" and readings:
-        return float(readings[-1][reading]["accuracy"])
-    return None
+def _lacking(record: Record, config: RunConfig) -> str:
+    """Which moments a record that fills cells lacks."""
+    wanted = moment_epochs(config.trainer.moments, config.trainer.max_epochs)
+    lacking = [percent for percent in wanted if value_at(record, percent, "best") is None]
+    return f"incomplete: no reading at {', '.join(f'{p} %' for p in lacking)}" if lacking else ""
 
 
-def _reason(record: Record, configs: dict[str, RunConfig]) -> str:
+def _values(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flatten(config).items() if key != "seed"}
+
+
+def reason(record: Record, expected: Sequence[dict[str, Any]]) -> str:
+    """Why a record fills no cell.
+
+    Args:
+        record: The record.
+        expected: Flat canonical values of every row's config, without the seed.
+    """
     if record["status"] == "failed":
         return f"failed: {record.get('error', {}).get('message', 'no message')}"
     version = record["identity"].get("numerics_version")
     if version != NUMERICS_VERSION:
         return f"stale: numbers of version {version}, this is {NUMERICS_VERSION}"
-    own = {key: value for key, value in record["identity"]["config"].items() if key != "seed"}
-    closest = min(
-        (
-            differences({k: v for k, v in canonical(config).items() if k != "seed"}, own)
-            for config in configs.values()
-        ),
-        key=len,
-    )
+    own = _values(record["identity"]["config"])
+    closest = min((_different(values, own) for values in expected), key=len)
     if not closest:
         return "foreign: computed on other data"
-    return "customised: " + ", ".join(f"{key}={value[1]} (not {value[0]})" for key, value in closest.items())
+    return "customised: " + ", ".join(f"{key}={own.get(key)} (not {value})" for key, value in closest.items())
+
+
+def _different(expected: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    keys = sorted(expected.keys() | own.keys())
+    return {key: expected.get(key) for key in keys if expected.get(key) != own.get(key)}

@@ -2,11 +2,10 @@
 
 import csv
 import io
-import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cbnorm.report.collect import Block, Cell, Collection, TableRow
+from cbnorm.report.blocks import Block, Cell, Collection, TableRow
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -104,7 +103,7 @@ def markdown(found: Collection) -> str:
     if not found.blocks:
         lines += ["No record fills a cell yet.", ""]
     if found.left_out:
-        lines += ["Records that fill no cell:", ""]
+        lines += ["Records that fill no cell, or not all of theirs:", ""]
         lines += [f"- `{run}` {reason}" for run, reason in found.left_out] + [""]
     return "\n".join(lines)
 
@@ -143,14 +142,14 @@ def _markdown_block(block: Block) -> list[str]:
 def _markdown_choice(row: TableRow, block: Block) -> str:
     rivals = [other for other in block.rows if other.choice == row.choice]
     tried = f"{sum(bool(other.validation) for other in rivals)} of {len(rivals)} rows"
-    values = [f"{statistics.fmean(row.validation):.2f}", _mean_sd(row.at("best")[-1])]
+    values = [_number(row.mean_validation), _mean_sd(row.at("best")[-1])]
     return f"| {row.choice} | {row.label} | {tried} | " + " | ".join(values) + f" | {len(row.validation)} |"
 
 
 def _markdown_row(row: TableRow) -> str:
     best, last = row.at("best"), row.at("last")[-1]
     values = [_mean_sd(cell) for cell in (*best, last)]
-    values += [f"{statistics.fmean(row.validation):.2f}" if row.validation else ""]
+    values += [_number(row.mean_validation)]
     mark = " (diverged)" if row.diverged else ""
     seeds = max(len(cell.values) for cell in best)
     return f"| {row.label}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"

@@ -1,0 +1,97 @@
+"""What is compared: read from a run's record and history, by rules that were fixed before looking.
+
+The primary endpoint is the test accuracy of the weights with the best validation accuracy at 100 % of the
+budget's epochs. Every other moment, reading and metric is descriptive.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Record = dict[str, Any]
+#: Readings of the test set: weights of the best validation accuracy so far (primary), and last weights.
+READINGS = ("best", "last")
+PRIMARY_READING, PRIMARY_PERCENT, PRIMARY_METRIC = "best", 100, "accuracy"
+
+
+def value_at(record: Record, percent: int, reading: str, metric: str = PRIMARY_METRIC) -> float | None:
+    """A metric at a moment; a diverged run counts with what it had when it ended."""
+    readings = record["metrics"]["moments"]
+    for entry in readings:
+        if entry["percent"] == percent:
+            return _number(entry, reading, metric)
+    if record["status"] == "diverged" and readings:
+        return _number(readings[-1], reading, metric)
+    return None
+
+
+def _number(entry: Record, reading: str, metric: str) -> float | None:
+    value = entry[reading].get(metric)
+    return None if value is None else float(value)
+
+
+def best_validation(record: Record) -> float | None:
+    """Best validation accuracy of the whole run, in per cent."""
+    moments = record["metrics"]["moments"]
+    return float(moments[-1]["val_accuracy"]) if moments and "val_accuracy" in moments[-1] else None
+
+
+class Reached(NamedTuple):
+    """When a run reached a validation accuracy: in epochs, or not within the budget."""
+
+    epochs: int
+    censored: bool
+
+
+def epochs_to_reach(history: Sequence[Record], accuracy: float, max_epochs: int) -> Reached:
+    """Epochs until a validation accuracy is reached, the budget's epochs where it never is.
+
+    Args:
+        history: The run's epochs, each with ``epoch`` and ``val_accuracy`` in per cent.
+        accuracy: The validation accuracy to reach; for convergence, the mean over BN's seeds of the best one.
+        max_epochs: The budget; a run that diverged before counts as one that never reached it.
+
+    >>> epochs_to_reach([{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}], 50, 2)
+    Reached(epochs=2, censored=False)
+    """
+    for row in history:
+        if row["val_accuracy"] >= accuracy:
+            return Reached(int(row["epoch"]), censored=False)
+    return Reached(max_epochs, censored=True)
+
+
+class Stopped(NamedTuple):
+    """Where early stopping would have ended a run, and the weights that it would have kept."""
+
+    epoch: int
+    best_epoch: int
+    val_accuracy: float
+    test_accuracy: float | None
+
+
+def early_stopping(record: Record, history: Sequence[Record], patience: int) -> Stopped:
+    """Read a run that trained to its end as if it had stopped early.
+
+    Args:
+        record: The run's record.
+        history: Its epochs.
+        patience: Epochs without a better validation accuracy after which training would have stopped.
+
+    Returns:
+        The test accuracy is known where a reading of the test set used the same weights, else None.
+
+    Raises:
+        ValueError: The run has no epochs, or the patience is not positive.
+    """
+    if patience < 1 or not history:
+        raise ValueError(f"patience {patience} and {len(history)} epochs: both must be positive")
+    best = history[0]
+    stop = history[-1]["epoch"]
+    for row in history:
+        if row["val_accuracy"] > best["val_accuracy"]:
+            best = row
+        elif row["epoch"] - best["epoch"] >= patience:
+            stop = row["epoch"]
+            break
+    tested = [e for e in record["metrics"]["moments"] if e.get("best_epoch") == best["epoch"]]
+    test = _number(tested[0], "best", PRIMARY_METRIC) if tested else None
+    return Stopped(int(stop), int(best["epoch"]), float(best["val_accuracy"]), test)
