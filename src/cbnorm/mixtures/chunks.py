@@ -9,14 +9,16 @@ from cbnorm.mixtures.numerics import accumulator_dtype, check_matrix, compute_dt
 
 # Chunks and their squares should stay in a core's cache between the products that read them.
 CHUNK_BYTES = 4 << 20
+# Data that take no more are converted and moved to their origin once, not on every pass.
+RESIDENT_BYTES = 64 << 20
 
 
 class RowStream:
     """The rows of ``data`` minus ``origin``, a few megabytes at a time.
 
     Iterating yields ``(rows, chunk)``: a slice and the floating-point chunk it denotes. The chunk
-    lies in a buffer that the next one overwrites. The layout depends on the shape alone, so
-    sums over chunks are repeatable.
+    is not to be written to, and may lie in a buffer that the next one overwrites. The layout
+    depends on the shape alone, so sums over chunks are repeatable.
 
     Args:
         data: (n, D) of any numeric type; a tensor over a memory-mapped file is read as needed.
@@ -37,6 +39,14 @@ class RowStream:
         self.length, self.width = data.shape
         self.rows_per_chunk = max(1, min(self.length, CHUNK_BYTES // (self.width * self.dtype.itemsize)))
         self.origin = torch.zeros(self.width, dtype=self.dtype, device=self.device)
+        self._resident: Tensor | None = None
+
+    def keep(self) -> None:
+        """Convert all rows now if they are few; the origin must not change any more."""
+        if self.length * self.width * self.dtype.itemsize <= RESIDENT_BYTES:
+            resident = torch.empty(self.length, self.width, dtype=self.dtype, device=self.device)
+            self._load(self.data, resident)
+            self._resident = resident
 
     @classmethod
     def centred(
@@ -50,9 +60,15 @@ class RowStream:
         if not total.isfinite().all():
             raise ValueError("data hold NaN, infinity or values whose sum overflows; remove these rows first")
         stream.origin = (total / stream.length).to(stream.dtype)
+        stream.keep()
         return stream
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        if self._resident is not None:
+            for start in range(0, self.length, self.rows_per_chunk):
+                rows = slice(start, min(start + self.rows_per_chunk, self.length))
+                yield rows, self._resident[rows]
+            return
         buffer = torch.empty(self.rows_per_chunk, self.width, dtype=self.dtype, device=self.device)
         for start in range(0, self.length, self.rows_per_chunk):
             rows = slice(start, min(start + self.rows_per_chunk, self.length))
@@ -84,6 +100,8 @@ class RowStream:
     def take(self, indices: Tensor) -> Tensor:
         """Some rows, relative to the origin, (len(indices), D)."""
         # Several times faster than indexing with brackets.
+        if self._resident is not None:
+            return self._resident.index_select(0, indices.to(self.device))
         rows = self.data.index_select(0, indices.to(self.data.device))
         chunk = torch.empty(rows.shape, dtype=self.dtype, device=self.device)
         self._load(rows, chunk)

@@ -81,17 +81,18 @@ class _Diagonal(Structure):
         precisions = covariances.reciprocal()
         linear = self.offsets * precisions
         constants = self._constants((covariances.log() + self.offsets * linear).sum(1))
-        self._constant = constants.to(self.dtype)
-        self._linear = linear.T.to(self.dtype)
-        self._quadratic = precisions.T.to(self.dtype)
+        self._constant = constants.to(self.dtype)[:, None]
+        self._linear = linear.to(self.dtype)
+        self._quadratic = precisions.to(self.dtype)
         self._squares = torch.empty(0, dtype=self.dtype, device=covariances.device)
 
     def log_joint(self, chunk: Tensor) -> Tensor:
         if self._squares.shape[0] < len(chunk):
             self._squares = torch.empty_like(chunk)
         squares = torch.square(chunk, out=self._squares[: len(chunk)])
-        partial = torch.addmm(self._constant, chunk, self._linear)
-        return torch.addmm(partial, squares, self._quadratic, alpha=-0.5)
+        # Few rows times many columns is the faster way round.
+        partial = torch.addmm(self._constant, self._linear, chunk.T)
+        return torch.addmm(partial, self._quadratic, squares.T, alpha=-0.5).T
 
     def second_moments(self, chunk: Tensor, tau: Tensor) -> Tensor:
         return tau.T @ self._squares[: len(chunk)]

@@ -11,7 +11,6 @@ from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.numerics import accumulator_dtype, full_precision
 from cbnorm.mixtures.seeding import seed_rows
 
-
 @dataclass(frozen=True)
 class KMeansResult:
     """Outcome of :func:`kmeans`.
@@ -169,10 +168,11 @@ def _squared_distances(stream: RowStream, nearest: NearestCenters) -> Tensor:
     distances = torch.empty(stream.length, dtype=stream.dtype, device=stream.device)
     centers = nearest.centers.to(stream.dtype)
     for rows, chunk in stream:
-        distances[rows] = chunk.sub_(centers[nearest.labels[rows]]).square_().sum(1)
+        own = centers.index_select(0, nearest.labels[rows])
+        distances[rows] = own.sub_(chunk).square_().sum(1)
     return distances
 
 
 def _exact_inertia(stream: RowStream, nearest: NearestCenters) -> float:
-    """Free of the cancellation that inertia from sums suffers when clusters are tight."""
+    """Free of the cancellation that inertia from sums suffers."""
     return float(_squared_distances(stream, nearest).sum(dtype=nearest.centers.dtype))

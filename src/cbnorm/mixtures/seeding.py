@@ -37,6 +37,7 @@ def kmeans_plusplus(data: Tensor, k: int, *, generator: torch.Generator | None =
     check_matrix(data)
     stream = RowStream(data)
     stream.origin = data.to(compute_dtype(data)).mean(0)
+    stream.keep()
     return data[seed_rows(stream, k, generator)[0]].to(stream.dtype)
 
 
