@@ -184,11 +184,6 @@ def planned(rows: tuple[str, ...]) -> list[Planned]:
     return found
 
 
-@functools.cache
-def table_rows(experiment: str, words: tuple[str, ...]) -> dict[str, Any]:
-    return row_configs(experiment, words)
-
-
 def carry_out(job: dict[str, Any]) -> int:
     """In the child: the sweep and its table; returns the exit status."""
     event = Events(pathlib.Path(job["log"]), job.get("fault"))
@@ -233,9 +228,8 @@ def fork(job: dict[str, Any]) -> int:
 
 def main() -> None:
     """Answer jobs until stdin ends."""
-    cbnorm.report.collect.row_configs = lambda experiment, words: table_rows(experiment, tuple(words))
-    # What children would otherwise each do again; no thread is started by it.
-    table_rows("table5", ("dataset=digits", "protocol=sound", "budget=smoke", *TINY[1:]))
+    # Composed once and remembered, what children would otherwise each do again; no thread is started by it.
+    row_configs("table5", ["dataset=digits", "protocol=sound", "budget=smoke", *TINY[1:]], ["rows"])
     print("ready", flush=True)
     for line in sys.stdin:
         jobs = json.loads(line)

@@ -1,7 +1,6 @@
 """Whatever a file holds: one line that says what and what to do, and nothing else is lost by it."""
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -18,7 +17,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import cbnorm.report.collect
 from cbnorm.cli import main
 from cbnorm.config.compose import compose_run
 from cbnorm.errors import CbnormError
@@ -26,7 +24,7 @@ from cbnorm.report.ledger import read_cells
 from cbnorm.runs import checkpoint
 from cbnorm.runs.claim import claim, holder
 from cbnorm.runs.identity import digest
-from cbnorm.runs.plan import read_rows, row_configs
+from cbnorm.runs.plan import read_rows
 from cbnorm.runs.store import Store
 
 #: Raise it to look for more: CBNORM_EXAMPLES=2000 pytest tests/faults/test_malformed.py
@@ -111,16 +109,6 @@ def refusal(call: Callable[[], Any]) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def cached_rows() -> Iterator[None]:
-    """Composing the rows of a table takes a second; here it is the records that vary."""
-
-    known = functools.cache(row_configs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cbnorm.report.collect, "row_configs", lambda name, words: known(name, tuple(words)))
-        yield
-
-
-@pytest.fixture(scope="module")
 def copy(undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two finished runs."""
     folder = tmp_path_factory.mktemp("copy") / "runs"
@@ -142,7 +130,7 @@ def replaced(path: Path, data: bytes) -> Iterator[None]:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_damaged_files_of_a_run_are_told_of_and_hide_no_other_run(
-    name: str, copy: Path, cached_rows: None, tmp_path_factory: pytest.TempPathFactory, seed: int
+    name: str, copy: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     bad, good = Store(copy).runs()
     path, place = copy / bad / name, f"store={copy}"
@@ -327,18 +315,18 @@ def test_damaged_ledgers_are_one_line(name: str, tmp_path: Path, seed: int) -> N
     without_commas = data.replace(b",", draw.choice([b";", b""]))
     path.write_bytes(draw.choice([*ODD_TEXTS, data.replace(line, hurt), without_commas]))
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("cbnorm.runs.plan", "cbnorm.report.ledger"):
-            patch.setattr(f"{module}.experiments_dir", lambda: folder.parent)
+        patch.setattr("cbnorm.config.choices.experiments_dir", lambda: folder.parent)
         for read in (read_rows, read_cells):
             told = refusal(lambda read=read: read("table5"))
             assert told is None or name in told
 
 
-def test_a_ledger_that_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_of_our_own_has_no_published_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "table5").mkdir()
-    monkeypatch.setattr("cbnorm.report.ledger.experiments_dir", lambda: tmp_path)
-    with pytest.raises(CbnormError, match=r"cannot read .*cells\.csv"):
-        read_cells("table5")
+    monkeypatch.setattr("cbnorm.config.choices.experiments_dir", lambda: tmp_path)
+    assert not read_cells("table5")
 
 
 KEYS = "norm seed store optimizer.lr model.placement +x ~norm ++norm.eps dataset hydra.run.dir trainer norm@x"
