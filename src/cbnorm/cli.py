@@ -14,7 +14,9 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm train [GROUP=NAME] [GROUP.KEY=VALUE] ...     one run; -m sweeps over commas (Hydra's options work)
   cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
                    [rows=controls|all|BN-1,...] [jobs=2] [again=true] [dataset=...] [any other override]
-  cbnorm collect TABLE [store=runs] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
+  cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
+  cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
+  cbnorm publish [TABLE] [store=runs] [to=results] [force=true]    records and their tables, as evidence
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
   cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
@@ -82,6 +84,8 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "train": _train,
         "reproduce": _reproduce,
         "collect": _collect,
+        "explain": _explain,
+        "publish": _publish,
         "runs": _runs,
         "partitions": _partitions,
         "wandb": _wandb,
@@ -155,24 +159,21 @@ def _reproduce(words: list[str]) -> int:
 
 
 def _collect(words: list[str]) -> int:
-    from cbnorm.report.collect import collect
-    from cbnorm.report.tables import write_tables
-    from cbnorm.runs.store import Store
+    from cbnorm.report.commands import collect_command
 
-    experiment, words = _experiment(words, "collect")
-    own, rest = _take(words, "store", "out", "dataset", "protocol", "budget")
-    if rest:
-        raise CbnormError(
-            f"'{rest[0]}' means nothing to collect: use store, out, dataset, protocol or budget"
-        )
-    store = Store(own.pop("store", "runs"))
-    out = Path(own.pop("out", store.root / "tables"))
-    from cbnorm.config.compose import parse
+    return collect_command(words)
 
-    parse([f"{key}={value}" for key, value in own.items()])
-    records, damaged = store.survey()
-    _show(write_tables(collect(experiment, records, filters=own, damaged=damaged), out))
-    return 0
+
+def _explain(words: list[str]) -> int:
+    from cbnorm.report.commands import explain_command
+
+    return explain_command(words)
+
+
+def _publish(words: list[str]) -> int:
+    from cbnorm.report.commands import publish_command
+
+    return publish_command(words)
 
 
 def _show(paths: Sequence[Path]) -> None:

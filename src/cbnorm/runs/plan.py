@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cbnorm.config.choices import experiment_dir, experiments
 from cbnorm.config.compose import compose_run, groups, nearest, parse
+from cbnorm.config.locations import experiments_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import read_table
@@ -43,6 +44,8 @@ def find_experiment(name: str) -> str:
         CbnormError: If there is none; names the nearest.
     """
     known = experiments()
+    if name not in known and (experiments_dir() / Path(name).name / "claims.csv").is_file():
+        raise CbnormError(f"{name} can't be run yet: its claims are known, its rows are not; see collect all")
     if name not in known:
         raise CbnormError(f"unknown experiment '{name}': {nearest(name, known)}")
     return name

@@ -1,0 +1,110 @@
+"""Verdicts as files: a line per claim and budget as CSV, and a page for people."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cbnorm.report.verdicts import Verdict, budget_is_full
+from cbnorm.runs.files import write_bytes
+
+_HEAD = [
+    *("id", "where", "what", "budget", "protocol", "verdict", "remark", "seeds", "planned", "used"),
+    *("difference", "low", "high", "p_support", "p_refute", "method", "detectable", "needed"),
+    *("published", "margin", "runs"),
+]
+_WORDS = ("supported", "refuted", "equivalent", "different", "inconclusive", "no verdict yet", "not testable")
+
+
+def write_claims(experiment: str, verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
+    """Write ``NAME-claims.csv`` and ``NAME-claims.md``; nothing for a table of which nothing is claimed."""
+    if not verdicts:
+        return []
+    contents = {
+        f"{experiment}-claims.csv": as_csv(verdicts),
+        f"{experiment}-claims.md": as_markdown(experiment, verdicts),
+    }
+    for name, text in contents.items():
+        write_bytes(folder / name, text.encode())
+    return [folder / name for name in contents]
+
+
+def as_csv(verdicts: Iterable[Verdict]) -> str:
+    """One line per claim, budget and protocol; the published gap stands beside full budgets only."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEAD)
+    writer.writerows(_line(verdict) for verdict in verdicts)
+    return text.getvalue()
+
+
+def _line(told: Verdict) -> list[object]:
+    claim = told.claim
+    published = claim.gap if budget_is_full(told) else None
+    lead = [claim.id, claim.where, claim.what, told.budget, told.protocol, told.told, told.remark]
+    counts = [told.seeds, claim.seeds, told.used]
+    numbers = [_text(value) for value in (told.difference, told.low, told.high)]
+    chances = [_text(value, 4) for value in (told.supports, told.refutes)]
+    rest = [_text(told.detectable), told.needed or "", _text(published), f"{claim.margin:g}"]
+    return [*lead, *counts, *numbers, *chances, told.method, *rest, " ".join(told.runs)]
+
+
+def as_markdown(experiment: str, verdicts: Sequence[Verdict]) -> str:
+    """The page of one table's claims, budget by budget."""
+    lines = [f"# Claims of {experiment}", "", "The rules are those of docs/statistics.md.", ""]
+    places = list(dict.fromkeys((told.budget, told.protocol) for told in verdicts))
+    for budget, protocol in places:
+        own = [told for told in verdicts if (told.budget, told.protocol) == (budget, protocol)]
+        lines += [f"## Budget {budget}, protocol {protocol}" if budget else "## Apart from runs", ""]
+        lines += [tally(own), ""]
+        if budget not in {"", "full"}:
+            lines += [
+                f"Verdicts are about budget {budget} only, and say nothing of the published numbers.",
+                "",
+            ]
+        lines += [*table(own), ""]
+    return "\n".join(lines)
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """How many claims have which verdict, in words."""
+    counts = Counter(told.verdict for told in verdicts)
+    parts = [f"{counts[word]} {word}" for word in _WORDS if counts[word]]
+    return f"{len(verdicts)} claims: {', '.join(parts)}."
+
+
+def table(verdicts: Sequence[Verdict]) -> list[str]:
+    """The lines of a Markdown table."""
+    head = "| claim | what | verdict | difference (95 % interval) | p for | p against | seeds | remark |"
+    return [head, "|---" * 8 + "|", *map(_row, verdicts)]
+
+
+def _row(told: Verdict) -> str:
+    claim = told.claim
+    seeds = f"{told.used or told.seeds} of {claim.seeds}" if told.seeds else ""
+    cells = [f"`{claim.id}`", claim.what, told.told, _interval(told)]
+    cells += [_text(told.supports, 4), _text(told.refutes, 4), seeds, _remark(told)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _interval(told: Verdict) -> str:
+    if told.difference is None:
+        return ""
+    return f"{told.difference:+.2f}" + (
+        f" ({told.low:+.2f} to {told.high:+.2f})" if told.low is not None and told.high is not None else ""
+    )
+
+
+def _remark(told: Verdict) -> str:
+    parts = [told.remark]
+    if told.verdict == "inconclusive" and told.needed is not None:
+        gap = f"the published {told.claim.gap:g}" if budget_is_full(told) and told.claim.gap else "1 point"
+        parts.append(f"{told.needed} seeds would find {gap}")
+    if told.verdict == "inconclusive" and told.detectable is not None:
+        parts.append(f"{told.detectable:.1f} can be found")
+    return "; ".join(part for part in parts if part)
+
+
+def _text(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,91 @@
+"""`cbnorm collect`, `explain` and `publish`: what the runs amount to. Nothing here trains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cbnorm.config.compose import parse
+from cbnorm.errors import CbnormError
+from cbnorm.report.claim_tables import write_claims
+from cbnorm.report.collect import collect
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.explain import explain_cell
+from cbnorm.report.explain_claim import explain_claim
+from cbnorm.report.publish import publish, rebuild
+from cbnorm.report.summary import collect_all
+from cbnorm.report.tables import write_tables
+from cbnorm.report.verdicts import judge
+from cbnorm.runs.plan import find_experiment
+from cbnorm.runs.store import Store
+
+
+def split(words: Sequence[str], command: str, keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split a command's words into plain ones and options.
+
+    Raises:
+        CbnormError: An option is none of the command's.
+    """
+    plain, options = [], {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-") or (equals and key not in keys):
+            raise CbnormError(f"'{word}' means nothing to {command}: use {', '.join(keys)} as key=value")
+        if equals:
+            options[key] = value
+        else:
+            plain.append(word)
+    return plain, options
+
+
+def collect_command(words: Sequence[str]) -> int:
+    """Carry out ``cbnorm collect WORDS``."""
+    plain, own = split(words, "collect", ["store", "out", "dataset", "protocol", "budget"])
+    if len(plain) != 1:
+        raise CbnormError("which table? write cbnorm collect table5, or cbnorm collect all")
+    everything = plain[0] == "all"
+    experiment = plain[0] if everything else find_experiment(plain[0])
+    store = own.pop("store", "runs")
+    out = Path(own.pop("out", Path(store.partition(",")[0]).expanduser() / "tables"))
+    parse([f"{key}={value}" for key, value in own.items()])
+    evidence = Evidence.of(store)
+    if everything:
+        print(collect_all(evidence, own, out))
+        return 0
+    found = collect(experiment, evidence.records, filters=own, damaged=evidence.damaged)
+    paths = write_tables(found, out) + write_claims(experiment, judge(found, evidence), out)
+    for path in paths:
+        if path.suffix == ".md":
+            print(path.read_text(encoding="utf8"))
+    print("Written: " + ", ".join(str(path) for path in paths))
+    return 0
+
+
+def explain_command(words: Sequence[str]) -> int:
+    """Carry out ``cbnorm explain WORDS``."""
+    plain, own = split(words, "explain", ["store", "budget", "protocol"])
+    if len(plain) not in {1, 3, 4}:
+        raise CbnormError(
+            "write cbnorm explain table5 CIFAR-10 UCB-Norm-1 100, or a claim's id, as in explain c10-mean"
+        )
+    evidence = Evidence.of(own.pop("store", "runs"))
+    parse([f"{key}={value}" for key, value in own.items()])
+    print(explain_claim(plain[0], evidence, own) if len(plain) == 1 else explain_cell(plain, evidence, own))
+    return 0
+
+
+def publish_command(words: Sequence[str]) -> int:
+    """Carry out ``cbnorm publish WORDS``."""
+    plain, own = split(words, "publish", ["store", "to", "force"])
+    if len(plain) > 1:
+        raise CbnormError("write cbnorm publish, or cbnorm publish table5")
+    if own.get("force", "false") not in {"true", "false"}:
+        raise CbnormError(f"force={own['force']} must be true or false")
+    experiment = find_experiment(plain[0]) if plain else None
+    to = Path(own.get("to", "results")).expanduser()
+    found = publish(Store(own.get("store", "runs")), to, experiment, force=own.get("force") == "true")
+    for run, reason in found.refused.items():
+        print(f"{run}  refused: {reason}")
+    print(rebuild(to))
+    print(
+        f"{to}: {len(found.copied)} copied, {len(found.present)} there already, {len(found.refused)} refused"
+    )
+    return 1 if found.refused else 0

@@ -1,0 +1,73 @@
+"""What lies beside the records: epochs and predictions of runs, read once, from one store or several."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cbnorm.errors import CbnormError
+from cbnorm.report.collect import Records
+from cbnorm.report.endpoints import Record
+from cbnorm.runs.store import Store
+
+
+class Evidence:
+    """Records and what lies beside them.
+
+    Args:
+        stores: Where runs live. The same run may lie in several; then its numbers must agree.
+    """
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.stores = list(stores)
+        found: list[Record] = []
+        self.damaged: dict[str, str] = {}
+        for store in self.stores:
+            records, damaged = store.survey()
+            found += records
+            self.damaged |= damaged
+        self.records = Records(found)
+        self.history = lru_cache(maxsize=None)(self._history)
+
+    @classmethod
+    def of(cls, text: str) -> "Evidence":
+        """What lies in the stores named by ``store=FOLDER,FOLDER``.
+
+        Raises:
+            CbnormError: One of several doesn't exist.
+        """
+        stores = [Store(name) for name in text.split(",")]
+        for store in stores:
+            if len(stores) > 1 and not store.root.is_dir():
+                raise CbnormError(f"there is no store {store.root}: name folders with store=FOLDER,FOLDER")
+        return cls(stores)
+
+    def folder(self, run: str) -> Path | None:
+        """Where a run's files lie; None if nowhere."""
+        folders = (store.folder(run) for store in self.stores)
+        return next((folder for folder in folders if (folder / "record.json").is_file()), None)
+
+    def _history(self, run: str) -> tuple[dict[str, Any], ...]:
+        """The epochs of a run; none if they were lost or damaged."""
+        for store in self.stores:
+            try:
+                rows = store.history(run)
+            except CbnormError:
+                continue
+            if rows:
+                return tuple(rows)
+        return ()
+
+    def correct(self, run: str, epoch: int, reading: str) -> np.ndarray | None:
+        """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""
+        folder = self.folder(run)
+        try:
+            if folder is None:
+                return None
+            with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+                right = arrays[f"{reading}_epoch{epoch}"] == arrays["labels"]
+                return np.asarray(right, dtype=bool)
+        except (OSError, KeyError, ValueError):
+            return None

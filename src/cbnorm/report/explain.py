@@ -1,0 +1,176 @@
+"""Where a cell comes from: its runs, what they differ in, and the command that repeats them."""
+
+from collections.abc import Iterator, Sequence
+
+from cbnorm.config.canonical import canonical, differences
+from cbnorm.config.choices import groups
+from cbnorm.config.compose import nearest
+from cbnorm.data import catalog
+from cbnorm.errors import CbnormError
+from cbnorm.report.blocks import Block, Cell, Collection
+from cbnorm.report.collect import collect
+from cbnorm.report.endpoints import PRIMARY_PERCENT, Record
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.ledger import read_paper
+from cbnorm.report.statistics import mean_interval, summary
+from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
+
+DEFAULTS = {"protocol": "sound", "budget": "small"}
+
+
+def explain_cell(words: Sequence[str], evidence: Evidence, filters: dict[str, str]) -> str:
+    """Everything behind one cell: ``TABLE DATASET ROW [MOMENT]``.
+
+    Args:
+        words: The table, the data set by either of its names, the row's label, and per cent of the epochs.
+        evidence: The records.
+        filters: ``budget`` and ``protocol``, if only one is wanted.
+
+    Raises:
+        CbnormError: One of the words names nothing; tells the nearest.
+    """
+    experiment = find_experiment(words[0])
+    key, title = find_dataset(words[1])
+    label = _row(experiment, words[2])
+    percent = _moment(words[3] if len(words) > 3 else str(PRIMARY_PERCENT))
+    found = collect(experiment, evidence.records, filters={**filters, "dataset": key})
+    lines = [
+        f"{experiment}, {title}, {label}, at {percent} % of the epochs",
+        _published(found, title, label, percent),
+    ]
+    blocks = [
+        block for block in found.blocks if (row := block.row(label)) and row.cells and row.cells[0].values
+    ]
+    for block in blocks:
+        lines += ["", *_place(block, label, percent, evidence)]
+    if not blocks:
+        wanted = DEFAULTS | filters
+        lines += ["", "no runs yet", f"get them: {command(experiment, key, [label], range(5), wanted)}"]
+    lines += _near(found, key, label, evidence)
+    return "\n".join(lines)
+
+
+def find_dataset(word: str) -> tuple[str, str]:
+    """Key and title of a data set that is named by either."""
+    known = {key: catalog.find(key).name for key in groups()["dataset"]}
+    for key, title in known.items():
+        if word.lower() in {key.lower(), title.lower()}:
+            return key, title
+    raise CbnormError(f"unknown data set '{word}': {nearest(word, [*known, *known.values()])}")
+
+
+def _row(experiment: str, word: str) -> str:
+    labels = {row.label.lower(): row.label for row in choose_rows(experiment, ["all"])}
+    if word.lower() not in labels:
+        raise CbnormError(f"unknown row '{word}' of {experiment}: {nearest(word, labels.values())}")
+    return labels[word.lower()]
+
+
+def _moment(word: str) -> int:
+    text = word.removesuffix("%").strip()
+    if not text.isdecimal() or not 0 < int(text) <= 100:
+        raise CbnormError(f"moment '{word}' is no per cent of the epochs: write 25, 50, 75 or 100")
+    return int(text)
+
+
+def _published(found: Collection, title: str, label: str, percent: int) -> str:
+    for cell in read_paper(found.experiment):
+        if (cell.dataset, cell.row, cell.moment, cell.metric) == (title, label, str(percent), "accuracy"):
+            return f"published: {cell.value:.2f} {cell.note}".rstrip()
+    return "published: nothing"
+
+
+def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterator[str]:
+    row = block.row(label)
+    best, last = (row.cell(percent, reading) for reading in ("best", "last")) if row else (None, None)
+    if row is None or best is None or last is None:
+        moments = ", ".join(str(cell.percent) for cell in row.at("best")) if row else "none"
+        yield f"{_title(block)}: no reading there; there are readings at {moments} %"
+        return
+    yield f"{_title(block)}, epoch {best.epoch}"
+    yield f"  {'run':<12}  seed  {'best on validation':>18}  {'last':>6}  code          hardware"
+    records = {record["id"]: record for record in evidence.records.all}
+    for run, seed, value in zip(best.runs, best.seeds, best.values, strict=True):
+        other = _number(dict(zip(last.runs, last.values, strict=True)).get(run))
+        origin = _origin(records[run]) + (", diverged" if run in row.diverged else "")
+        yield f"  {run}  {seed:>4}  {value:>18.2f}  {other:>6}  {origin}"
+    yield f"  {row_summary(best)}"
+    if block.budget != "full":
+        yield f"  budget {block.budget} is not the paper's: not comparable with the published number"
+    yield "  config differences from the row: none; rows are recognised by their values"
+    place = {"protocol": block.protocol, "budget": block.budget}
+    yield f"  repeat it: {command(block.experiment, block.key, [label], best.seeds, place)}"
+
+
+def _title(block: Block) -> str:
+    return f"{block.title}, budget {block.budget}, protocol {block.protocol}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def row_summary(cell: Cell) -> str:
+    """Mean, spread and interval of a row's values, as far as there are enough of them."""
+    mean, sd, n = summary(cell.values)
+    if sd is None:
+        return f"{mean:.2f}, one seed: no interval"
+    if n == 2:
+        return f"mean {mean:.2f}, standard deviation {sd:.2f}, n = {n}: no interval below 3"
+    low, high = mean_interval(cell.values)
+    return f"mean {mean:.2f}, standard deviation {sd:.2f}, n = {n}, 95 % interval {low:.2f} to {high:.2f}"
+
+
+def _origin(record: Record) -> str:
+    versions, hardware = record.get("versions", {}), record.get("hardware", {})
+    code = versions.get("commit", f"version {versions.get('cbnorm', '?')}")
+    place = hardware.get("gpu") or hardware.get("cpu") or "?"
+    return f"{code}  {place}, numbers of version {record['identity'].get('numerics_version')}"
+
+
+def command(
+    experiment: str, dataset: str, rows: Sequence[str], seeds: Sequence[int] | range, place: dict[str, str]
+) -> str:
+    """The command that trains rows, or finds them trained."""
+    where = " ".join(f"{key}={place[key]}" for key in ("protocol", "budget"))
+    named = ",".join(rows)
+    quoted = f"'rows={named}'" if " " in named else f"rows={named}"
+    which = f"{quoted} seeds={_ranges(sorted(set(seeds)))}"
+    return f"cbnorm reproduce {experiment} dataset={dataset} {where} {which}"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Seeds as ``cbnorm reproduce`` reads them.
+
+    >>> _ranges([0, 1, 2, 5])
+    '0..2,5'
+    """
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(f"{part[0]}..{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def _near(
+    found: Collection,
+    dataset: str,
+    label: str,
+    evidence: Evidence,
+) -> list[str]:
+    """Runs of the table that fill no cell, as far as this row is the one that they are nearest to."""
+    experiment, reasons, lines = found.experiment, dict(found.left_out), []
+    for record in evidence.records.by_experiment.get(experiment, []):
+        if record["id"] not in reasons or record["config"]["dataset"]["name"] != dataset:
+            continue
+        place = {key: record[key] for key in ("protocol", "budget")}
+        configs = row_configs(
+            experiment, [f"dataset={dataset}", *(f"{k}={v}" for k, v in place.items())], ["all"]
+        )
+        own = record["identity"]["config"]
+        apart = {row: len(differences(canonical(config), own)) for row, config in configs.items()}
+        if min(apart, key=lambda row: apart[row]) == label:
+            lines.append(f"  {record['id']}  budget {place['budget']}: {reasons[record['id']]}")
+    return ["", "runs near this row that do not count:", *lines] if lines else []

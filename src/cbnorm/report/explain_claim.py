@@ -1,0 +1,92 @@
+"""Where a verdict comes from: the claim, the values behind it, and the command that gets the runs."""
+
+from collections.abc import Iterator
+
+from cbnorm.config.choices import experiments
+from cbnorm.config.compose import nearest
+from cbnorm.errors import CbnormError
+from cbnorm.report.blocks import Collection, TableRow
+from cbnorm.report.claim_tables import table
+from cbnorm.report.collect import collect
+from cbnorm.report.endpoints import PRIMARY_PERCENT
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.explain import DEFAULTS, command, find_dataset, row_summary
+from cbnorm.report.ledger import Claim, ledgers, names, read_claims
+from cbnorm.report.verdicts import judge
+
+
+def find_claim(word: str) -> tuple[str, Claim] | None:
+    """The experiment and claim of an id; None if no claim has it."""
+    found = ((name, claim) for name in ledgers() for claim in read_claims(name) if claim.id == word.lower())
+    return next(found, None)
+
+
+def claim_ids() -> list[str]:
+    """The ids of all claims."""
+    return [claim.id for name in ledgers() for claim in read_claims(name)]
+
+
+def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str:
+    """Everything behind one claim.
+
+    Raises:
+        CbnormError: No claim has that id; tells the nearest.
+    """
+    known = find_claim(word)
+    if known is None:
+        raise CbnormError(
+            f"no table and no claim is called '{word}': {nearest(word, [*claim_ids(), *experiments()])}"
+        )
+    experiment, claim = known
+    runnable = experiment in experiments()
+    found = collect(experiment, evidence.records, filters=filters) if runnable else Collection(experiment)
+    told = [verdict for verdict in judge(found, evidence) if verdict.claim.id == claim.id]
+    lines = [
+        f"{claim.id} ({experiment}, {claim.where}): {claim.what}",
+        f"kind: {claim.kind}, margin {claim.margin:g}",
+    ]
+    lines.append(f"compares: {claim.a or 'nothing that runs measure'} with {claim.b or 'each other'}")
+    if claim.gap is not None:
+        lines.append(f"published: {claim.gap:+g}")
+    lines += ["", *table(told)]
+    for verdict in told:
+        if verdict.runs:
+            lines += [
+                "",
+                f"budget {verdict.budget}, protocol {verdict.protocol}: {verdict.method or 'not tested'}",
+            ]
+            lines += [f"  {line}" for line in _per_row(claim, found, verdict.budget, verdict.protocol)]
+    rows = [row for row in _rows(claim) if runnable]
+    if rows and not claim.testable:
+        wanted = {**DEFAULTS, **{key: value for key, value in filters.items() if key in DEFAULTS}}
+        key = find_dataset(claim.dataset)[0]
+        lines += ["", f"runs for a verdict: {command(experiment, key, rows, range(claim.seeds), wanted)}"]
+    return "\n".join(lines)
+
+
+def _rows(claim: Claim) -> list[str]:
+    """The rows that a claim needs; for a composed one, those of its parts."""
+    if claim.kind in {"all", "any"}:
+        if not claim.dataset:
+            return []
+        parts = [known[1] for name in names(claim.a) if (known := find_claim(name))]
+        return list(dict.fromkeys(row for part in parts for row in part.weights))
+    reference = [claim.moment.removeprefix("reaching ")] if claim.kind == "speed" else []
+    return list(dict.fromkeys([*claim.weights, *reference]))
+
+
+def _per_row(claim: Claim, found: Collection, budget: str, protocol: str) -> Iterator[str]:
+    for block in found.blocks:
+        if (block.dataset, block.budget, block.protocol) != (claim.dataset, budget, protocol):
+            continue
+        for label in _rows(claim):
+            row = block.row(label)
+            yield f"{label}: {_seeds(row)}" if row else f"{label}: no runs"
+
+
+def _seeds(row: TableRow) -> str:
+    cell = row.cell(PRIMARY_PERCENT)
+    if cell is None or not cell.values:
+        return "no runs"
+    each = ", ".join(f"{seed}: {value:.2f}" for seed, value in zip(cell.seeds, cell.values, strict=True))
+    return f"{row_summary(cell)} (seed: accuracy {each})"

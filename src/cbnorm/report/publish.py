@@ -1,0 +1,116 @@
+"""Runs as published evidence: what is worth believing is copied, and the tables follow from the copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cbnorm.config.choices import experiments
+from cbnorm.errors import CbnormError
+from cbnorm.report.collect import Records, collect
+from cbnorm.report.endpoints import Record
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.summary import collect_all
+from cbnorm.runs.files import cannot_read, write_bytes
+from cbnorm.runs.store import Store
+
+#: What is published of a run, the record last, so that a run is there whole or not at all.
+_FILES = ("history.jsonl", "predictions.npz", "clusters.npz", "record.json")
+_LARGEST = 2 * 2**20
+
+
+@dataclass
+class Published:
+    """What became of the runs: ids, and for some a reason."""
+
+    copied: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def publish(store: Store, to: Path, experiment: str | None = None, *, force: bool = False) -> Published:
+    """Copy the records of tables, with their small artifacts, to ``TO/records``. Nothing is ever removed.
+
+    Args:
+        store: Where the runs live; it is only read.
+        to: The folder of evidence.
+        experiment: Only this table's runs.
+        force: Also records of uncommitted code, failed, incomplete and customised ones, and mixtures of
+            versions of the numbers.
+
+    Raises:
+        CbnormError: There is nothing to publish, or what would lie there together has numbers of several
+            versions.
+    """
+    if not store.root.is_dir():
+        raise CbnormError(f"there is no store {store.root}: name one with store=FOLDER")
+    if store.root.resolve() == (to / "records").resolve():
+        raise CbnormError(f"{store.root} is what is published already: name another store with store=FOLDER")
+    found, damaged = store.survey()
+    records = Records(found)
+    there = {record["id"]: record for record in Store(to / "records").survey()[0]}
+    outcome = Published(refused={run: f"damaged: {reason}" for run, reason in damaged.items()})
+    wanted: list[Record] = []
+    reasons = _unfit(records, [experiment] if experiment else experiments())
+    for record in records.all:
+        if experiment and record.get("experiment") != experiment:
+            continue
+        reason = _conflict(record, there) or ("" if force else reasons.get(record["id"]) or _dirty(record))
+        if reason:
+            outcome.refused[record["id"]] = reason
+        elif record["id"] in there:
+            outcome.present.append(record["id"])
+        else:
+            wanted.append(record)
+    if not wanted and not outcome.present and not outcome.refused:
+        raise CbnormError(f"{store.root} holds no runs{f' of {experiment}' if experiment else ''} to publish")
+    if not force:
+        _refuse_mixture([*wanted, *there.values()])
+    for record in wanted:
+        _copy(store.folder(record["id"]), to / "records" / record["id"])
+        outcome.copied.append(record["id"])
+    return outcome
+
+
+def _unfit(records: Records, names: Sequence[str]) -> dict[str, str]:
+    """Why records don't stand in a table as they should, by id."""
+    found = {record["id"]: "of no table" for record in records.all if record.get("experiment") not in names}
+    for name in names:
+        found |= dict(collect(name, records, filters={}).left_out)
+    return found
+
+
+def _dirty(record: Record) -> str:
+    commit = record.get("versions", {}).get("commit", "")
+    return f"trained by uncommitted code ({commit})" if commit.endswith("-dirty") else ""
+
+
+def _conflict(record: Record, there: dict[str, Record]) -> str:
+    other = there.get(record["id"])
+    if other is None or other.get("metrics") == record.get("metrics"):
+        return ""
+    return "in conflict with the published record, which is kept"
+
+
+def _refuse_mixture(records: Sequence[Record]) -> None:
+    versions = sorted({str(record["identity"].get("numerics_version")) for record in records})
+    if len(versions) > 1:
+        raise CbnormError(
+            f"numbers of versions {', '.join(versions)} would lie together: publish to another folder with "
+            "to=FOLDER, or add force=true"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    for name in _FILES:
+        path = source / name
+        try:
+            if path.is_file() and (path.stat().st_size <= _LARGEST or name == "record.json"):
+                write_bytes(target / name, path.read_bytes())
+        except OSError as error:
+            raise cannot_read(path, error) from error
+
+
+def rebuild(to: Path) -> str:
+    """Make the tables of a folder of evidence again from its records."""
+    evidence = Evidence([Store(to / "records")])
+    return collect_all(evidence, {}, to)

@@ -1,0 +1,158 @@
+"""The values that a claim compares, seed by seed, and the test of one comparison."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cbnorm.report.blocks import Block, Cell, TableRow
+from cbnorm.report.bootstrap import standard_error
+from cbnorm.report.endpoints import PRIMARY_METRIC, PRIMARY_READING, epochs_to_reach
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.ledger import Claim
+from cbnorm.report.policy import BOOTSTRAP_SEEDS, directions
+from cbnorm.report.statistics import Array, Estimate, estimate
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values of the compared rows for the seeds that all of them share.
+
+    Attributes:
+        claim: What is claimed of them.
+        labels: The rows.
+        weights: One weight per row; positive differences speak for the claim.
+        seeds: The shared seeds, smallest first. Which seeds are used follows from their numbers alone.
+        take: Values of shape (rows, count) for the first so many seeds.
+        cells: The primary cell of every row.
+        others: Rows of the same block that take no part, to decide about pairs.
+    """
+
+    claim: Claim
+    labels: tuple[str, ...]
+    weights: Array
+    seeds: tuple[int, ...]
+    take: Callable[[int], Array]
+    cells: tuple[Cell, ...]
+    others: tuple[Cell, ...]
+
+    def runs(self, count: int) -> tuple[str, ...]:
+        """Ids of the runs of the first so many seeds, row by row."""
+        wanted = self.seeds[:count]
+        return tuple(run for cell in self.cells for run in _pick_runs(cell, wanted))
+
+    def bystanders(self, count: int) -> Array:
+        """Values of the other rows that have all of these seeds, shape (others, count)."""
+        wanted = self.seeds[:count]
+        rows = [_pick(cell, wanted) for cell in self.others if set(wanted) <= set(cell.seeds)]
+        return np.array(rows) if rows else np.empty((0, count))
+
+
+@dataclass(frozen=True)
+class Test:
+    """One comparison, tested: the estimate, both p-values before correction, and how it was done."""
+
+    found: Estimate
+    supports: float
+    refutes: float
+    method: str
+
+
+def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
+    """The values of a claim, or why there are none."""
+    weights = claim.weights
+    reference = claim.moment.removeprefix("reaching ") if claim.kind == "speed" else ""
+    rows = {label: block.row(label) for label in (*weights, *([reference] if reference else []))}
+    percent = 100 if reference else int(claim.moment)
+    cells = {label: row.cell(percent, PRIMARY_READING) if row else None for label, row in rows.items()}
+    lacking = [label for label, cell in cells.items() if cell is None or not cell.values]
+    if lacking:
+        return f"not run: {', '.join(lacking)}"
+    if claim.metric != PRIMARY_METRIC and not reference:
+        return f"no run records {claim.metric}"
+    known = {label: cell for label, cell in cells.items() if cell is not None}
+    seeds = sorted(set.intersection(*(set(cell.seeds) for cell in known.values())))
+    compared = tuple(known[label] for label in weights)
+    others: tuple[Cell, ...] = ()
+    if reference:
+        present = {label: row for label, row in rows.items() if row is not None}
+        compared_rows = [present[label] for label in weights]
+        take = _epochs(compared_rows, present[reference], seeds, evidence)
+    else:
+        take = lambda count: np.array([_pick(cell, seeds[:count]) for cell in compared])  # noqa: E731
+        free = (row.cell(percent, PRIMARY_READING) for row in block.rows if row.label not in rows)
+        others = tuple(cell for cell in free if cell is not None and cell.values)
+    sides = np.array(list(weights.values()))
+    return Sample(claim, tuple(weights), sides, tuple(seeds), take, compared, others)
+
+
+def _pick(cell: Cell, seeds: Sequence[int]) -> list[float]:
+    known = dict(zip(cell.seeds, cell.values, strict=True))
+    return [known[seed] for seed in seeds]
+
+
+def _pick_runs(cell: Cell, seeds: Sequence[int]) -> list[str]:
+    known = dict(zip(cell.seeds, cell.runs, strict=True))
+    return [known[seed] for seed in seeds]
+
+
+def _epochs(
+    rows: Sequence[TableRow], reference: TableRow, seeds: Sequence[int], evidence: Evidence
+) -> Callable[[int], Array]:
+    """Epochs, in per cent of the budget, until the mean of the reference's validation accuracies is met."""
+
+    def take(count: int) -> Array:
+        wanted = seeds[:count]
+        goal = float(np.mean([reference.validation[seed] for seed in wanted]))
+        return np.array([[_share(row, run, goal, evidence) for run in _runs(row, wanted)] for row in rows])
+
+    return take
+
+
+def _runs(row: TableRow, seeds: Sequence[int]) -> list[str]:
+    cell = row.cell(100, PRIMARY_READING)
+    return _pick_runs(cell, seeds) if cell else []
+
+
+def _share(row: TableRow, run: str, goal: float, evidence: Evidence) -> float:
+    budget = row.config.trainer.max_epochs
+    return 100 * epochs_to_reach(evidence.history(run), goal, budget).epochs / budget
+
+
+def test(taken: Sample, count: int, evidence: Evidence) -> Test:
+    """Test a comparison on its first so many seeds.
+
+    Args:
+        taken: The values.
+        count: How many seeds.
+        evidence: Where predictions lie, for the bootstrap.
+    """
+    values = taken.take(count)
+    found, pairs = estimate(values, taken.weights, taken.bystanders(count))
+    method = "t, in pairs" if pairs else "t, Welch"
+    if count >= BOOTSTRAP_SEEDS and taken.claim.kind != "speed":
+        correct = _predictions(taken, count, evidence)
+        if correct:
+            error = standard_error(correct, list(taken.weights), together=bool(pairs))
+            found = Estimate(found.difference, np.asarray(error), found.freedom)
+            method = method.replace("t,", "bootstrap over seeds and images,")
+        else:
+            method += ", predictions missing"
+    claim = taken.claim
+    for_it, against = directions(found, claim.margin, claim.at_least, equivalence=claim.kind == "equivalence")
+    return Test(found, float(for_it), float(against), method)
+
+
+def _predictions(taken: Sample, count: int, evidence: Evidence) -> list[np.ndarray]:
+    """Per row which test images every seed got right; nothing if any of it is missing."""
+    rows = []
+    for cell in taken.cells:
+        found = [
+            evidence.correct(run, cell.epoch, PRIMARY_READING)
+            for run in _pick_runs(cell, taken.seeds[:count])
+        ]
+        present = [flags for flags in found if flags is not None]
+        if len(present) < count or len({flags.size for flags in present}) > 1:
+            return []
+        rows.append(np.stack(present))
+    return rows if len({row.shape[1] for row in rows}) == 1 else []

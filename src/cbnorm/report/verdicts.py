@@ -1,0 +1,250 @@
+"""What the runs say about the claims of a table, by the rules of docs/statistics.md."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from cbnorm.config.choices import experiments
+from cbnorm.report.blocks import Block, Collection
+from cbnorm.report.costs import cost_verdict
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.ledger import Claim, names, read_claims
+from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER, all_of, any_of, decide, looks
+from cbnorm.report.samples import Sample, Test, sample, test
+from cbnorm.report.statistics import detectable, holm, interval, seeds_needed
+
+#: Where no published gap may be named, the difference, in points, that numbers of seeds are worked out for.
+PLANNED_GAP = 1.0
+_COMPARED, _COMPOSED = {"difference", "equivalence", "speed"}, {"all", "any"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known about one claim at one budget under one protocol.
+
+    Attributes:
+        claim: The claim.
+        budget: The budget; empty where no run bears on the claim.
+        protocol: The protocol; likewise.
+        verdict: ``supported``, ``refuted``, ``equivalent``, ``different``, ``inconclusive``, ``no verdict
+            yet`` or ``not testable``.
+        remark: What has to be known beside it.
+        seeds: Seeds that all compared rows share.
+        used: How many of them the verdict rests on.
+        difference: Estimated difference, positive where the claim holds; with its 95 % interval, which is not
+            corrected for other claims.
+        supports: P-value in favour of the claim, corrected for the family.
+        refutes: P-value against it, likewise.
+        method: How the difference was tested.
+        detectable: The true difference that so many seeds find with 80 % chance.
+        needed: Seeds per row that find the published gap (below the full budget, one point) with 80 % chance.
+        runs: The runs that it rests on.
+    """
+
+    claim: Claim
+    budget: str = ""
+    protocol: str = ""
+    verdict: str = "not testable"
+    remark: str = ""
+    seeds: int = 0
+    used: int = 0
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    supports: float | None = None
+    refutes: float | None = None
+    method: str = ""
+    detectable: float | None = None
+    needed: int | None = None
+    runs: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The verdict with the budget that it is about, where that is not the paper's."""
+        silent = self.budget in {"", "full"} or self.verdict in {"not testable", "no verdict yet"}
+        return self.verdict if silent else f"{self.verdict} at budget {self.budget} only"
+
+
+@dataclass
+class Pending:
+    """A claim on its way to a verdict: its sample and what the looks so far said."""
+
+    claim: Claim
+    sample: Sample | None = None
+    reason: str = ""
+    parts: "list[Pending]" = field(default_factory=list)
+    tests: dict[int, Test] = field(default_factory=dict)
+    verdict: str = ""
+    look: int = 0
+    seeds: int = 0
+    supports: float = 1.0
+    refutes: float = 1.0
+
+    @property
+    def available(self) -> int:
+        """Seeds that all rows share; for a composed claim, the least over its parts."""
+        if self.parts:
+            return min(part.available for part in self.parts)
+        return len(self.sample.seeds) if self.sample else 0
+
+
+def judge(found: Collection, evidence: Evidence) -> list[Verdict]:
+    """Verdicts on every claim of a table, for every budget and protocol with runs, and once without."""
+    claims = read_claims(found.experiment)
+    places: dict[tuple[str, str], list[Block]] = defaultdict(list)
+    for block in found.blocks:
+        if not block.customised and block.filled:
+            places[block.budget, block.protocol].append(block)
+    told = [v for place, blocks in places.items() for v in _judge_place(claims, blocks, evidence, *place)]
+    met = {verdict.claim.id for verdict in told}
+    silence = "not run" if found.experiment in experiments() else f"{found.experiment} can't be run yet"
+    return told + [_without_runs(claim, silence) for claim in claims if claim.id not in met]
+
+
+def _without_runs(claim: Claim, silence: str) -> Verdict:
+    if claim.kind == "cost" and not claim.testable:
+        return Verdict(claim, **cost_verdict(claim))
+    return Verdict(claim, remark=claim.testable or silence)
+
+
+def _judge_place(
+    claims: Sequence[Claim], blocks: Sequence[Block], evidence: Evidence, budget: str, protocol: str
+) -> Iterator[Verdict]:
+    pending = {claim.id: _pending(claim, blocks, evidence, budget) for claim in claims}
+    for entry in pending.values():
+        if entry.claim.kind in _COMPOSED and not entry.reason:
+            entry.parts = [pending[name] for name in names(entry.claim.a)]
+            lacking = next((part.reason for part in entry.parts if part.reason), "")
+            entry.reason, entry.parts = lacking, [] if lacking else entry.parts
+    families: dict[str, list[Pending]] = defaultdict(list)
+    for entry in pending.values():
+        if entry.claim.family and not entry.claim.testable:
+            families[entry.claim.family].append(entry)
+    for family in families.values():
+        _look(family, evidence)
+    for entry in pending.values():
+        if entry.sample or entry.parts or entry.reason not in {"", "not run"}:
+            size = len(families.get(entry.claim.family, [entry]))
+            yield _verdict(entry, (budget, protocol), size, evidence)
+
+
+def _pending(claim: Claim, blocks: Sequence[Block], evidence: Evidence, budget: str) -> Pending:
+    """A claim with its values, or with the reason why there can be none."""
+    if claim.testable or claim.kind not in _COMPARED | _COMPOSED:
+        # What no run can answer is told once, apart from budgets.
+        return Pending(claim, reason="not run")
+    if claim.kind in _COMPOSED:
+        return Pending(claim)
+    own = [block for block in blocks if block.dataset == claim.dataset]
+    if not own:
+        parts = [block.dataset for block in blocks if block.dataset.startswith(f"{claim.dataset} of ")]
+        return Pending(claim, reason=f"wrong data: {parts[0]} is not all of it" if parts else "not run")
+    if claim.at_least and budget != "full":
+        return Pending(claim, reason="a size at the paper's budget is claimed")
+    taken = sample(claim, own[0], evidence)
+    return Pending(claim, reason=taken) if isinstance(taken, str) else Pending(claim, taken)
+
+
+def _look(family: Sequence[Pending], evidence: Evidence) -> None:
+    """Look at a family as often as its seeds allow; the first look that decides a claim is its verdict."""
+    planned = max(entry.claim.seeds for entry in family)
+    for number, seeds, level in looks(planned):
+        if not any(entry.available >= seeds for entry in family):
+            return
+        p = np.array([_p_values(entry, seeds, evidence) for entry in family])
+        supported, refuted = decide(p[:, 0], p[:, 1], level)
+        adjusted = np.stack([holm(p[:, 0]), holm(p[:, 1])], axis=-1).tolist()
+        for entry, yes, no, both in zip(family, supported, refuted, adjusted, strict=True):
+            if entry.available >= seeds and not entry.verdict:
+                entry.look, entry.seeds = number, seeds
+                entry.supports, entry.refutes = both
+                entry.verdict = _word(entry.claim, supported=bool(yes), refuted=bool(no))
+
+
+def _word(claim: Claim, *, supported: bool, refuted: bool) -> str:
+    if claim.kind == "equivalence":
+        return "equivalent" if supported else "different" if refuted else ""
+    return "supported" if supported else "refuted" if refuted else ""
+
+
+def _p_values(entry: Pending, seeds: int, evidence: Evidence) -> tuple[float, float]:
+    """P-values at a look, before correction; 1 where the seeds don't suffice yet."""
+    if entry.available < seeds:
+        return 1.0, 1.0
+    if entry.parts:
+        supports, refutes = zip(*(_p_values(part, seeds, evidence) for part in entry.parts), strict=True)
+        combine = all_of if entry.claim.kind == "all" else any_of
+        for_it, against = combine([np.array(p) for p in supports], [np.array(p) for p in refutes])
+        return float(for_it), float(against)
+    tested = _test(entry, seeds, evidence)
+    return tested.supports, tested.refutes
+
+
+def _test(entry: Pending, seeds: int, evidence: Evidence) -> Test:
+    assert entry.sample is not None  # noqa: S101 (tells the type checker)
+    if seeds not in entry.tests:
+        entry.tests[seeds] = test(entry.sample, seeds, evidence)
+    return entry.tests[seeds]
+
+
+def _verdict(entry: Pending, place: tuple[str, str], size: int, evidence: Evidence) -> Verdict:
+    """What is told of a claim after all looks, at a budget under a protocol."""
+    claim = entry.claim
+    if entry.reason:
+        return Verdict(claim, *place, remark=entry.reason)
+    told = Verdict(claim, *place, "no verdict yet", seeds=entry.available)
+    if entry.seeds:
+        told = replace(told, verdict=entry.verdict or "inconclusive", used=entry.seeds)
+        told = replace(told, supports=entry.supports, refutes=entry.refutes, remark=_remark(entry))
+    else:
+        told = replace(told, remark=f"{entry.available} of {claim.seeds} seeds so far")
+    if not entry.available:
+        return told
+    return _composed(told, entry) if entry.parts else _estimated(told, entry, size, evidence)
+
+
+def _remark(entry: Pending) -> str:
+    later = f"look {entry.look}" if entry.look > 1 else ""
+    if entry.verdict == "supported" and entry.refutes <= ALPHA / 2**entry.look:
+        return "; ".join(filter(None, [later, f"smaller than {entry.claim.at_least + entry.claim.margin:g}"]))
+    return later
+
+
+def _composed(told: Verdict, entry: Pending) -> Verdict:
+    """The part on which a composed claim hangs: the best of any, the worst of all."""
+    count = told.used or told.seeds
+    parts = [_difference(part, count) for part in entry.parts]
+    return replace(told, difference=min(parts) if entry.claim.kind == "all" else max(parts))
+
+
+def _difference(entry: Pending, count: int) -> float:
+    assert entry.sample is not None  # noqa: S101 (tells the type checker)
+    return float(entry.sample.take(count).mean(-1) @ entry.sample.weights)
+
+
+def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> Verdict:
+    """The estimate beside the verdict; below three seeds, the plain difference and nothing else."""
+    taken, claim, count = entry.sample, entry.claim, told.used or told.seeds
+    assert taken is not None  # noqa: S101 (tells the type checker)
+    told = replace(told, difference=_difference(entry, count), runs=taken.runs(count))
+    if count < LEAST_SEEDS:
+        return told
+    tested = _test(entry, count, evidence)
+    low, high = interval(tested.found)
+    told = replace(told, low=float(low), high=float(high), method=tested.method)
+    sd = float(taken.take(count).var(axis=-1, ddof=1).mean()) ** 0.5
+    spread = float((taken.weights**2).sum())
+    level = ALPHA / 2 ** max(entry.look, 1) / size
+    gap = claim.gap if budget_is_full(told) and claim.gap else PLANNED_GAP
+    return replace(
+        told,
+        detectable=detectable(sd, count, level, wanted=POWER, spread=spread),
+        needed=None if claim.kind == "speed" else seeds_needed(gap, sd, level, wanted=POWER, spread=spread),
+    )
+
+
+def budget_is_full(verdict: Verdict) -> bool:
+    """Whether a verdict may be set beside the paper's numbers."""
+    return verdict.budget == "full"
