@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cbnorm.config.schema import RunConfig
+from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, outcome
 from cbnorm.runs.build import Parts, build
@@ -66,6 +67,7 @@ def execute(
     if not again and (record := _ended(store, run)) is not None and not store.unfinished_business(run):
         # Nothing to write, so that this works in a read-only store too.
         return record
+    _refuse_impossible_numbers(config)
     with claim(folder) as held:
         if held is None:
             return None
@@ -74,6 +76,14 @@ def execute(
             record = _run(config, store, held, on_epoch, afresh=again)
         store.clean(run)
         return record
+
+
+def _refuse_impossible_numbers(config: RunConfig) -> None:
+    """What an open data set holds is known only now; refused before the run has a folder."""
+    d = config.dataset
+    catalog.check_numbers(
+        catalog.facts(d.name, d.folder), d.val_images, d.train_images, d.test_images, d.image_size
+    )
 
 
 def _ended(store: Store, run: str) -> Record | None:

@@ -1,0 +1,56 @@
+"""A run on a folder of images, from the command line to its record; refused where the images don't suffice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cbnorm.cli import main
+from cbnorm.runs.store import Store
+
+TINY = [
+    "model.placement=[3]",
+    "dataset=imagefolder",
+    "dataset.val_images=4",
+    "dataset.train_images=null",
+    "trainer.max_epochs=1",
+    "trainer.moments=[100]",
+    "trainer.batch_size=8",
+    "trainer.precision=fp32",
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for name, shade in (("dark", 40), ("light", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index in range(15):
+            pixels = draw.integers(shade, shade + 50, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+def test_a_folder_of_images_is_trained_on_and_its_place_is_not_recorded(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    store = Store(tmp_path / "store")
+    words = [*TINY, f"dataset.folder={pictures}", f"store={store.root}"]
+    assert main(["train", *words, "norm=scb", "partition.clusters=2"]) == 0
+    (record,) = store.survey()[0]
+    assert record["status"] == "done"
+    assert record["data"]["images"] == {"train": 20, "val": 4, "test": 6}
+    assert str(tmp_path) not in str(record)
+
+
+def test_numbers_that_a_folder_cannot_give_leave_no_run_behind(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    words = [*TINY, f"dataset.folder={pictures}", f"store={tmp_path / 'store'}", "dataset.train_images=500"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *words])
+    assert "train_images=500 is impossible" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "store").glob("*") if path.is_dir()]
