@@ -14,6 +14,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm train [GROUP=NAME] [GROUP.KEY=VALUE] ...     one run; -m sweeps over commas (Hydra's options work)
   cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
                    [rows=controls|all|BN-1,...] [jobs=2] [again=true] [dataset=...] [any other override]
+  cbnorm campaign TABLE[,TABLE...] [seeds=0..4] [time_limit=540] [dry=true] [rows=...] [jobs=2] [any override]
+                   fills what is missing, seed by seed, stops in time and says what remains
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE] [store=runs] [to=results] [force=true]    records and their tables, as evidence
@@ -83,6 +85,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     commands = {
         "train": _train,
         "reproduce": _reproduce,
+        "campaign": _campaign,
         "collect": _collect,
         "explain": _explain,
         "publish": _publish,
@@ -156,6 +159,12 @@ def _reproduce(words: list[str]) -> int:
     found = collect(experiment, records, filters=filters, overrides=custom, labels=shown, damaged=damaged)
     _show(write_tables(found, Path(own.get("out", store.root / "tables"))))
     return 0 if complete else 1
+
+
+def _campaign(words: list[str]) -> int:
+    from cbnorm.runs.campaign_commands import campaign
+
+    return campaign(words)
 
 
 def _collect(words: list[str]) -> int:

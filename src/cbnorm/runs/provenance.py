@@ -13,6 +13,7 @@ import cbnorm
 from cbnorm.config.choices import from_packages
 from cbnorm.config.schema import RunConfig
 from cbnorm.norms.native import in_use
+from cbnorm.runs.machine import cpu_name
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-learn")
 
@@ -35,7 +36,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     """The device that trained, and its machine."""
     found: dict[str, Any] = {
         "device": device.type,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         # Which kernels torch chooses on this processor; others round differently.
@@ -47,15 +48,6 @@ def hardware(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _commit() -> str | None:

@@ -15,10 +15,10 @@ from cbnorm.data.streams import derived_seed
 from cbnorm.runs import checkpoint
 from cbnorm.runs.interruption import RunInterruptedError, requested
 from cbnorm.runs.journal import Journal
+from cbnorm.runs.limit import CHECKPOINT_INTERVAL
 from cbnorm.tasks.classification import Classification
 
-#: Seconds between checkpoints at least; what is lost is trained again, to the same numbers.
-INTERVAL = 20.0
+INTERVAL = CHECKPOINT_INTERVAL
 
 
 class TrainingBatches:

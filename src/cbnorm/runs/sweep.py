@@ -21,6 +21,8 @@ from rich.progress import (
 from cbnorm.errors import CbnormError
 from cbnorm.runs.claim import claim
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
+from cbnorm.runs.limit import Limit
+from cbnorm.runs.machine import device_of
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
 from cbnorm.runs.worker import work
@@ -32,16 +34,19 @@ _LINE_EVERY = 30.0
 def default_jobs(planned: Sequence[Planned]) -> int:
     """As many runs at once as there are cores for their threads; one on a GPU."""
     config = planned[0].config.trainer
-    if config.accelerator != "cpu" and _has_gpu():
+    if device_of(config.accelerator) == "cuda":
         return 1
     return max(1, min(len(planned), (os.cpu_count() or 1) // config.threads))
 
 
-def _has_gpu() -> bool:
-    return os.path.exists("/dev/nvidia0") and os.environ.get("CUDA_VISIBLE_DEVICES") != ""  # noqa: PTH110
-
-
-def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, again: bool = False) -> bool:
+def sweep(
+    planned: Sequence[Planned],
+    store: Store,
+    *,
+    jobs: int | None = None,
+    again: bool = False,
+    limit: Limit | None = None,
+) -> bool:
     """Train what is missing of a plan.
 
     Finished runs are kept. Several sweeps may share a store: each run is trained once.
@@ -51,9 +56,14 @@ def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, 
         store: Where they live.
         jobs: How many at once; None chooses by cores.
         again: Train finished runs anew.
+        limit: Runs that can't save in time are not started; the others save before the limit.
 
     Returns:
-        Whether all runs ended without a failure.
+        Whether all runs ended without a failure, as far as a limit let them.
+
+    Raises:
+        RunInterruptedError: A signal asked to stop.
+        CbnormError: A worker can't work.
     """
     if again:
         _set_aside(planned, store)
@@ -61,10 +71,10 @@ def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, 
     if not missing:
         return True
     jobs = min(jobs or default_jobs(missing), len(missing))
-    workers = [_start(missing[k:] + missing[:k], store) for k in range(jobs)]
+    workers = [_start(missing[k:] + missing[:k], store, limit) for k in range(jobs)]
     with stop_signals():
         try:
-            _watch(planned, missing, store, workers)
+            _watch(planned, missing, store, workers, limit)
         finally:
             for worker in workers:
                 worker.terminate()
@@ -72,9 +82,11 @@ def sweep(planned: Sequence[Planned], store: Store, *, jobs: int | None = None, 
     if requested():
         raise RunInterruptedError("stopped; every run is saved and the same command goes on from here")
     ended = {store.status(item.id) for item in planned}
-    if None in ended and any(worker.exitcode not in {0, 1} for worker in workers):
+    over = limit is not None and time.monotonic() >= limit.stop
+    expected = {0, 1, os.EX_TEMPFAIL, -signal.SIGKILL} if over else {0, 1}
+    if None in ended and any(worker.exitcode not in expected for worker in workers):
         raise CbnormError("a worker stopped (see above); the same command goes on from here")
-    return ended <= {"done", "diverged"}
+    return ended <= ({"done", "diverged"} if limit is None else {"done", "diverged", None})
 
 
 def _set_aside(planned: Sequence[Planned], store: Store) -> None:
@@ -110,19 +122,24 @@ _ALLOCATOR = {
 }
 
 
-def _start(planned: list[Planned], store: Store) -> BaseProcess:
+def _start(planned: list[Planned], store: Store, limit: Limit | None) -> BaseProcess:
     threads = str(planned[0].config.trainer.threads)
     # Read by the OpenMP runtime when the child imports torch; more threads than cores cost a factor of ten.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
     for key, value in _ALLOCATOR.items():
         os.environ.setdefault(key, value)
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(planned, store, os.getpid()))
+    arguments = (planned, store, os.getpid(), limit)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     return process
 
 
 def _watch(
-    planned: Sequence[Planned], missing: Sequence[Planned], store: Store, workers: Sequence[BaseProcess]
+    planned: Sequence[Planned],
+    missing: Sequence[Planned],
+    store: Store,
+    workers: Sequence[BaseProcess],
+    limit: Limit | None,
 ) -> None:
     """Show progress until every worker has stopped."""
     total = sum(item.config.trainer.max_epochs for item in missing)
@@ -156,16 +173,20 @@ def _watch(
             if requested():
                 # Ctrl-C reaches the workers too, a kill of this process alone does not.
                 _ask_to_stop(workers)
+            elif limit is not None and time.monotonic() >= limit.stop:
+                _ask_to_stop(workers, limit.end)
             time.sleep(_POLL)
 
 
-def _ask_to_stop(workers: Sequence[BaseProcess]) -> None:
-    """Let the workers save and stop."""
+def _ask_to_stop(workers: Sequence[BaseProcess], end: float | None = None) -> None:
+    """Let the workers save and stop; whoever has not by the end keeps the checkpoint before."""
     for worker in workers:
         if worker.is_alive() and worker.pid is not None:
             os.kill(worker.pid, signal.SIGUSR1)
     for worker in workers:
-        worker.join()
+        worker.join(None if end is None else max(0.0, end - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
 
 
 def _speak(text: str, done: int, start: int, total: int, seconds: float) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from cbnorm.errors import CbnormError, unexpected
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
+from cbnorm.runs.limit import Limit
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
 
 _POLL = 2.0
 
 
-def work(planned: Sequence[Planned], store: Store, parent: int) -> None:
+def work(planned: Sequence[Planned], store: Store, parent: int, limit: Limit | None = None) -> None:
     """Execute every run of a plan that no other process has, until all have ended; then exit.
 
     The exit status is 0, 1 when runs failed, 2 when no run can work (bad data, a full disk), 70 for an error
@@ -24,11 +25,12 @@ def work(planned: Sequence[Planned], store: Store, parent: int) -> None:
         planned: The runs, in the order of preference.
         store: Where they live.
         parent: Process that ordered the work; when it is gone, this one stops.
+        limit: Runs that can't save in time are not started.
     """
     threading.Thread(target=_stop_when_orphaned, args=(parent,), daemon=True).start()
     try:
         with stop_signals():
-            failed = _work(planned, store)
+            failed = _work(planned, store, limit)
     except CbnormError as error:
         if not isinstance(error, RunInterruptedError):
             print(f"cbnorm: {error}", file=sys.stderr, flush=True)
@@ -41,7 +43,7 @@ def work(planned: Sequence[Planned], store: Store, parent: int) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _work(planned: Sequence[Planned], store: Store) -> bool:
+def _work(planned: Sequence[Planned], store: Store, limit: Limit | None = None) -> bool:
     from cbnorm.runs.execute import RunFailedError, execute
 
     failed = False
@@ -51,6 +53,8 @@ def _work(planned: Sequence[Planned], store: Store) -> bool:
         for item in pending:
             if requested():
                 raise RunInterruptedError("stopped between runs")
+            if limit is not None and not limit.allows(item.id):
+                continue
             try:
                 if execute(item.config, store) is None:
                     waiting.append(item)
