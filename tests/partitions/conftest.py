@@ -1,5 +1,7 @@
 """Images that fall into groups: a base pattern per group, plus noise."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,3 +16,10 @@ def grouped() -> tuple[Tensor, Tensor]:
     groups = torch.multinomial(torch.tensor([0.5, 0.3, 0.2]), 300, replacement=True, generator=generator)
     noise = torch.randn(300, 3, 8, 8, generator=generator) * 12
     return (patterns[groups] + noise).clamp(0, 255).to(torch.uint8), groups
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of the test's own: what it fits is remembered there. The digits need no files."""
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"

@@ -73,6 +73,7 @@ class PartitionConfig(Group):
     file: str | None
     run: Annotated[str, Field(pattern="^[0-9a-f]{12}$")] | None
     layer: Positive | None
+    seed: Annotated[int, Field(ge=0)] | None
 
 
 class NormConfig(Group):

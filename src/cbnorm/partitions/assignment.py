@@ -77,7 +77,7 @@ def assign(
     Args:
         options: All options of a partition by name, see ``conf/partition``.
         splits: ``train``, ``val`` and ``test``.
-        seed: The run's seed.
+        seed: The run's seed, unless the options name one of the fit's own.
         num_classes: Number of classes of the data set.
         official: Number of images in the data set's official splits ``train`` and ``test``.
         network: Where activations come from, for what is fitted to them.
@@ -88,7 +88,8 @@ def assign(
         ValueError: Images that can't be clustered, see :func:`~cbnorm.partitions.fit.fit_partition`.
     """
     if options["name"] in FITTED:
-        return _fitted(options, splits, seed, network, cache or Cache())
+        chosen = seed if options["seed"] is None else options["seed"]
+        return _fitted(options, splits, chosen, network, cache or Cache())
     if options["name"] == "file":
         count = options["clusters"]
         ids = file_ids(Path(options["file"]), splits, count, official)

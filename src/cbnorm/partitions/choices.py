@@ -85,7 +85,7 @@ def _fitted(options: Mapping[str, Any]) -> dict[str, Any]:
             if options[key] is None:
                 raise CbnormError(f"{wanted} needs a trained network: add partition.run=ID partition.layer=N")
         found |= {key: options[key] for key in _NETWORK}
-    return found
+    return found if options["seed"] is None else found | {"seed": options["seed"]}
 
 
 def _number(options: Mapping[str, Any]) -> int:
