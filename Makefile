@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols lint types check reproduce-table5 collect wheel clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration lint types check reproduce-table5 collect wheel clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -58,6 +58,12 @@ bench-runs: $(READY) ## What book-keeping costs per run and per record
 
 docs-protocols: $(READY) ## Make docs/protocols.md from the configs
 	$(BIN)/python -m cbnorm.report.protocols > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
+
+docs-claims: $(READY) ## Make docs/claims.md from the ledger and the published records
+	$(BIN)/python -m cbnorm.report.claims_page > docs/claims.md.new && mv docs/claims.md.new docs/claims.md
+
+calibration: $(READY) ## How often verdicts err and what they find, by simulation (docs/statistics.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.calibration $(ARGS)
 
 wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -3,51 +3,22 @@
 import copy
 import csv
 import io
-import json
 import random
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cbnorm.config.compose import compose_run
-from cbnorm.data import catalog
 from cbnorm.report.collect import collect
 from cbnorm.report.ledger import read_cells
 from cbnorm.report.tables import long_form, markdown, paper_layout, write_tables
-from cbnorm.runs.identity import digest, identity
-from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.plan import read_rows
 
 Record = dict[str, Any]
 
 
-def record(*words: str, accuracy: float = 80.0, status: str = "done", data: str | None = None) -> Record:
-    """A record such as a run of these words would leave, on data with this fingerprint."""
-    config = compose_run(["experiment=table5", *words])
-    content = identity(config, data)
-    name = f"{catalog.find(config.dataset.name).name}{f' of {data}' if data else ''}"
-    moments = [
-        {
-            "percent": percent,
-            "epoch": epoch,
-            "val_accuracy": accuracy,
-            "best": {"accuracy": accuracy + percent / 100},
-            "last": {"accuracy": accuracy},
-        }
-        for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items()
-    ]
-    return {
-        "id": digest(content),
-        "status": status,
-        "experiment": config.experiment,
-        "protocol": config.protocol,
-        "budget": config.budget,
-        "identity": json.loads(json.dumps(content)),
-        "config": config.model_dump(),
-        "data": {"name": name, "images": {"train": config.dataset.train_images or 45_000}},
-        "metrics": {"moments": moments},
-    }
+record = runpy.run_path(str(Path(__file__).with_name("making.py")))["record"]
 
 
 def table(*records: Record, **filters: str) -> Any:

@@ -22,7 +22,8 @@ def draw_differences(
 
     Images are drawn with replacement for all rows together, because all rows are tested on the same images.
     Deviations due to seeds are stretched by sqrt(n / (n - 1)), since resampled ones have the variance of the
-    sample divided by n, not by n - 1.
+    sample divided by n, not by n - 1. Resampling both ways counts the noise of single predictions three
+    times instead of once (Owen, The pigeonhole bootstrap, 2007), so that the spread is a little too wide.
 
     Args:
         correct: Per row an array (seeds, images), 1 where the prediction is right.

@@ -1,9 +1,7 @@
 """Which records fill which cells. Rows are recognised by resolved values, never by names of presets."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,56 +12,10 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
 from cbnorm.report.endpoints import READINGS, Record, best_validation, value_at
 from cbnorm.report.ledger import Cells, read_cells
+from cbnorm.report.pool import Records
 from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.plan import read_controls, read_rows, row_configs
-
-
-class Records:
-    """Records in the order of their ids, found by row, whatever the order in which they came.
-
-    Args:
-        records: Records of runs; two with one id and other numbers are in conflict, and neither is used.
-    """
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        by_id: dict[str, Record] = {}
-        self.conflicts: dict[str, str] = {}
-        for record in records:
-            known = by_id.setdefault(record["id"], record)
-            if known is record:
-                continue
-            if _numbers(known) != _numbers(record):
-                self.conflicts[record["id"]] = "in conflict: two records of this run have other numbers"
-            if _rank(record) < _rank(known):
-                by_id[record["id"]] = record
-        self.all = [by_id[run] for run in sorted(by_id)]
-
-    @cached_property
-    def by_row(self) -> dict[str, list[Record]]:
-        """The runs that ended with numbers, by the row that they belong to."""
-        found: dict[str, list[Record]] = defaultdict(list)
-        for record in self.all:
-            if record["status"] in {"done", "diverged"} and record["id"] not in self.conflicts:
-                found[row_of(record["identity"])].append(record)
-        return found
-
-    @cached_property
-    def by_experiment(self) -> dict[str | None, list[Record]]:
-        """Records by the experiment that they say they are of."""
-        found: dict[str | None, list[Record]] = defaultdict(list)
-        for record in self.all:
-            found[record.get("experiment")].append(record)
-        return found
-
-
-def _numbers(record: Record) -> tuple[Any, ...]:
-    return record["status"], record.get("metrics")
-
-
-def _rank(record: Record) -> str:
-    """Which of two records with the same numbers is shown: any, but always the same one."""
-    return repr(sorted(flatten(record).items(), key=lambda item: item[0]))
 
 
 def collect(

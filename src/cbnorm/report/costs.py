@@ -1,4 +1,4 @@
-"""Claims about cost, answered by the timings of the layers under results/bench."""
+"""Claims about cost: answered by the timings of the layers under results/bench, or by counting."""
 
 from pathlib import Path
 from typing import Any
@@ -47,3 +47,19 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     times = f"{own[1] / other[1]:.2f} times the time of {claim.b} (quartiles {low:.2f} to {high:.2f})"
     place = f"{_LAYOUT}, as in runs, on the machine of results/bench"
     return {"verdict": verdict, "remark": f"{times}, {place}", "method": "quartiles"}
+
+
+def parameters(layer: str, channels: int, clusters: int) -> int:
+    """Number of trained values of a layer with learned parameters.
+
+    >>> parameters("scb_base", 128, 3), parameters("scb", 128, 3)
+    (1024, 768)
+    """
+    return 2 * channels * (clusters + (1 if layer == "scb_base" else 0))
+
+
+def count_verdict(claim: Claim, channels: int = 128, clusters: int = 3) -> dict[str, Any]:
+    """What counting says: that layer `a` has fewer parameters than layer `b`."""
+    own, other = (parameters(layer, channels, clusters) for layer in (claim.a, claim.b))
+    remark = f"{own:,} against {other:,} for {channels} channels and {clusters} clusters"
+    return {"verdict": "supported" if own < other else "refuted", "remark": remark, "method": "count"}

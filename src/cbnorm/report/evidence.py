@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cbnorm.errors import CbnormError
-from cbnorm.report.collect import Records
 from cbnorm.report.endpoints import Record
+from cbnorm.report.pool import Records
 from cbnorm.runs.store import Store
 
 

@@ -7,7 +7,7 @@ from cbnorm.config.choices import groups
 from cbnorm.config.compose import nearest
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
-from cbnorm.report.blocks import Block, Cell, Collection
+from cbnorm.report.blocks import Block, Cell, Collection, TableRow
 from cbnorm.report.collect import collect
 from cbnorm.report.endpoints import PRIMARY_PERCENT, Record
 from cbnorm.report.evidence import Evidence
@@ -97,9 +97,21 @@ def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterat
     yield f"  {row_summary(best)}"
     if block.budget != "full":
         yield f"  budget {block.budget} is not the paper's: not comparable with the published number"
-    yield "  config differences from the row: none; rows are recognised by their values"
+    yield f"  config differences from the row: {_apart(row, [records[run] for run in best.runs])}"
     place = {"protocol": block.protocol, "budget": block.budget}
     yield f"  repeat it: {command(block.experiment, block.key, [label], best.seeds, place)}"
+
+
+def _apart(row: TableRow, records: Sequence[Record]) -> str:
+    """In which values that can change a number runs differ from their row, besides the seed."""
+    wanted = canonical(row.config)
+    found = {
+        f"{key}={value[1]} (not {value[0]})"
+        for record in records
+        for key, value in differences(wanted, record["identity"]["config"]).items()
+        if key != "seed"
+    }
+    return ", ".join(sorted(found)) or "none"
 
 
 def _title(block: Block) -> str:

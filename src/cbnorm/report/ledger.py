@@ -23,6 +23,7 @@ class PaperCell:
         moment: Epoch, or ``end``. Table V trains for 100 epochs, so that its epochs are per cent.
         metric: What was measured.
         value: The number; accuracies, precision, recall and F1 in per cent.
+        bold: Whether it is printed as the best.
         note: Why it can't be, if the numbers beside it say so.
     """
 
@@ -31,6 +32,7 @@ class PaperCell:
     moment: str
     metric: str
     value: float
+    bold: bool
     note: str
 
 
@@ -42,8 +44,8 @@ class Claim:
         id: Short and stable.
         where: Section, table or figure.
         what: The statement in our words.
-        kind: ``difference``, ``equivalence``, ``speed``, ``all`` or ``any`` of other claims, ``cost``; any
-            other kind is one that no run can answer, which `testable` explains.
+        kind: ``difference``, ``equivalence``, ``speed``, ``all`` or ``any`` of other claims, ``cost`` or
+            ``count`` of layers; any other kind is one that no run can answer, which `testable` explains.
         family: Claims that are corrected together.
         dataset: Where it is claimed.
         a: Rows (or claims) that are said to be better, separated by bars; their mean counts, less the mean of
@@ -151,7 +153,8 @@ def _cell(line: dict[str, str]) -> PaperCell:
     value = _finite(line["value"])
     if line["metric"] in {"accuracy", "precision", "recall", "f1"} and not 0 <= value <= 100:
         raise ValueError(f"{line['metric']} {value} is not per cent")
-    return PaperCell(line["dataset"], line["row"], line["moment"], line["metric"], value, line["note"])
+    place = (line["dataset"], line["row"], line["moment"], line["metric"])
+    return PaperCell(*place, value, line["bold"] == "bold", line["note"])
 
 
 def _claim(line: dict[str, str]) -> Claim:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from cbnorm.config.choices import experiments
 from cbnorm.errors import CbnormError
-from cbnorm.report.collect import Records, collect
+from cbnorm.report.collect import collect
 from cbnorm.report.endpoints import Record
 from cbnorm.report.evidence import Evidence
+from cbnorm.report.pool import Records
 from cbnorm.report.summary import collect_all
 from cbnorm.runs.files import cannot_read, write_bytes
 from cbnorm.runs.store import Store

@@ -66,9 +66,10 @@ def collect_all(evidence: Evidence, filters: dict[str, str], out: Path) -> str:
 def _write(entry: Collected, out: Path) -> list[str]:
     found = entry.found
     folder = out / found.experiment
-    if entry.runnable and (found.blocks or found.left_out or entry.verdicts):
+    if found.blocks or found.left_out:
         write_tables(found, folder)
-    write_claims(found.experiment, entry.verdicts, folder)
+    if any(told.budget or told.verdict != "not testable" for told in entry.verdicts):
+        write_claims(found.experiment, entry.verdicts, folder)
     lines = [f"{found.experiment}: {'no runs' if entry.runnable else 'no rows that could be run'}"]
     if found.blocks:
         lines = [f"{found.experiment}:"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from cbnorm.config.choices import experiments
 from cbnorm.report.blocks import Block, Collection
-from cbnorm.report.costs import cost_verdict
+from cbnorm.report.costs import cost_verdict, count_verdict
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim, names, read_claims
 from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER, all_of, any_of, decide, looks
@@ -104,8 +104,8 @@ def judge(found: Collection, evidence: Evidence) -> list[Verdict]:
 
 
 def _without_runs(claim: Claim, silence: str) -> Verdict:
-    if claim.kind == "cost" and not claim.testable:
-        return Verdict(claim, **cost_verdict(claim))
+    if claim.kind in {"cost", "count"} and not claim.testable:
+        return Verdict(claim, **(cost_verdict(claim) if claim.kind == "cost" else count_verdict(claim)))
     return Verdict(claim, remark=claim.testable or silence)
 
 

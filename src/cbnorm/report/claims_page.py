@@ -1,0 +1,58 @@
+"""Every claim of the paper with what the published records say about it.
+
+``python -m cbnorm.report.claims_page`` prints docs/claims.md.
+"""
+
+from pathlib import Path
+
+from cbnorm.report.claim_tables import tally
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.ledger import Claim, read_claims
+from cbnorm.report.summary import Collected, everything
+from cbnorm.report.verdicts import Verdict
+from cbnorm.runs.store import Store
+
+_INTRO = """# Claims
+
+Every comparison that the paper (arXiv 2403.16798v2) states, in our words, and what the records under
+`results/records` say about it by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are
+those of `experiments/*/claims.csv`, which were written before any verdict. `cbnorm explain ID` shows the runs
+behind a line. This page is made by `make docs-claims`; a test compares the two.
+
+*Published* is the difference between the paper's own numbers, positive where they agree with the claim.
+
+"""
+
+
+def page(records: Path) -> str:
+    """The whole of docs/claims.md, from a folder of published records."""
+    entries = [entry for entry in everything(Evidence([Store(records)]), {}) if entry.verdicts]
+    every = [told for entry in entries for told in entry.verdicts]
+    return _INTRO + f"In all, {tally(every)}\n" + "".join(_section(entry) for entry in entries)
+
+
+def _section(entry: Collected) -> str:
+    name = entry.found.experiment
+    lines = ["", f"## {name}", "", tally(entry.verdicts), ""]
+    lines += ["| claim | where | what | published | margin | seeds | verdict |", "|---" * 7 + "|"]
+    lines += [_row(claim, entry.verdicts) for claim in read_claims(name)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(claim: Claim, verdicts: list[Verdict]) -> str:
+    gap = "" if claim.gap is None else f"{claim.gap:+g}"
+    counted = claim.family != ""
+    told = "; ".join(_told(verdict) for verdict in verdicts if verdict.claim.id == claim.id)
+    numbers = [gap, f"{claim.margin:g}" if counted else "", str(claim.seeds) if counted else ""]
+    return f"| `{claim.id}` | {claim.where} | {claim.what} | {' | '.join(numbers)} | {told} |"
+
+
+def _told(verdict: Verdict) -> str:
+    place = f"{verdict.budget}, {verdict.protocol}: " if verdict.budget else ""
+    difference = "" if verdict.difference is None else f" ({verdict.difference:+.2f})"
+    remark = f": {verdict.remark}" if verdict.remark else ""
+    return f"{place}{verdict.told}{remark}{difference}"
+
+
+if __name__ == "__main__":
+    print(page(Path("results") / "records"), end="")

@@ -1,0 +1,11 @@
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def making() -> SimpleNamespace:
+    """Records such as runs would leave: `making.py` beside this file."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("making.py"))))

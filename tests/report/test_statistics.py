@@ -1,0 +1,171 @@
+"""Estimates, p-values, correction and power agree with independent computations."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from cbnorm.report.bootstrap import draw_differences, standard_error
+from cbnorm.report.policy import ALPHA, all_of, any_of, compare, decide, looks
+from cbnorm.report.statistics import (
+    correlation,
+    detectable,
+    estimate,
+    holm,
+    interval,
+    p_above,
+    p_below,
+    paired,
+    power,
+    seeds_needed,
+    welch,
+    worth_pairing,
+)
+
+DRAW = np.random.default_rng(0)
+VALUES = 70 + DRAW.standard_normal((7, 3, 6)) * np.array([0.3, 1.0, 2.0])[:, None]
+
+
+def test_welch_and_pairs_are_the_textbook_tests() -> None:
+    for test, reference in (
+        (welch, lambda a, b: stats.ttest_ind(a, b, equal_var=False, alternative="greater")),
+        (paired, lambda a, b: stats.ttest_rel(a, b, alternative="greater")),
+    ):
+        found = test(VALUES, [1, -1, 0])
+        expected = [reference(table[0], table[1]) for table in VALUES]
+        assert p_above(found, 0) == pytest.approx([e.pvalue for e in expected])
+        assert p_below(found, 0) == pytest.approx([1 - e.pvalue for e in expected])
+        low, high = interval(found)
+        expected = [e.confidence_interval() for e in expected]  # one-sided, at 95 %
+        low90, _ = interval(found, 0.9)
+        assert low90 == pytest.approx([e.low for e in expected])
+        assert (low < low90).all()
+        assert (low + high) / 2 == pytest.approx(found.difference)
+
+
+def test_a_weighted_sum_of_rows_has_the_variance_of_its_parts() -> None:
+    weights = np.array([0.5, 0.5, -1.0])
+    found = welch(VALUES, weights)
+    parts = VALUES.var(-1, ddof=1) * weights**2 / 6
+    assert found.difference == pytest.approx(VALUES.mean(-1) @ weights)
+    assert found.error**2 == pytest.approx(parts.sum(-1))
+    assert found.freedom == pytest.approx(parts.sum(-1) ** 2 / (parts**2).sum(-1) * 5)
+
+
+def test_nothing_follows_from_values_that_never_vary() -> None:
+    found = welch(np.full((2, 5), 10.0), [1, -1])
+    assert float(p_above(found, -1)) == 1
+    assert float(p_below(found, 1)) == 1
+
+
+def test_the_correlation_is_the_mean_over_pairs_of_rows() -> None:
+    for table in VALUES:
+        pairs = [np.corrcoef(table[a], table[b])[0, 1] for a, b in itertools.combinations(range(3), 2)]
+        assert float(correlation(table)) == pytest.approx(np.mean(pairs))
+    assert float(correlation(VALUES[0, :1])) == 0
+
+
+def test_bystanders_decide_about_pairs_and_the_compared_rows_do_not() -> None:
+    seeds = DRAW.standard_normal(6)
+    alike, unlike = np.stack([seeds, seeds + 0.1]), DRAW.permuted(np.stack([seeds, -seeds]), axis=1)
+    compared = np.stack([seeds * 2, seeds * 2 + 1])
+    for others, together in ((alike, True), (-alike, True), (unlike, correlation(unlike) > worth_pairing(6))):
+        found, pairs = estimate(compared, [1, -1], others)
+        assert bool(pairs) == bool(together)
+        expected = paired(compared, [1, -1]) if together else welch(compared, [1, -1])
+        assert float(found.error) == pytest.approx(float(expected.error))
+    assert not estimate(compared, [1, -1], alike[:1])[1]
+    assert not estimate(compared, [1, -1], np.empty((0, 6)))[1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_stepping_down_rejects(p: list[float]) -> None:
+    adjusted = holm(p)
+    for alpha in (0.01, 0.05, 0.3):
+        rejected, order = set(), sorted(range(len(p)), key=lambda i: p[i])
+        for step, index in enumerate(order):
+            if p[index] * (len(p) - step) > alpha:
+                break
+            rejected.add(index)
+        assert set(np.flatnonzero(adjusted <= alpha).tolist()) == rejected
+
+
+def test_holm_treats_every_table_alone() -> None:
+    p = DRAW.random((4, 5))
+    assert holm(p) == pytest.approx(np.stack([holm(row) for row in p]))
+
+
+@pytest.mark.parametrize(
+    ("gap", "sd", "seeds", "alpha"), [(1.0, 0.5, 5, 0.05), (1.5, 0.5, 5, 0.0007), (0.6, 0.7, 20, 0.01)]
+)
+def test_power_is_the_share_of_differences_that_are_found(
+    gap: float, sd: float, seeds: int, alpha: float
+) -> None:
+    draw = np.random.default_rng(1)
+    values = draw.standard_normal((20_000, 2, seeds)) * sd + np.array([gap, 0])[:, None]
+    share = float((p_above(welch(values, [1, -1]), 0) <= alpha).mean())
+    assert share == pytest.approx(power(gap, sd, seeds, alpha), abs=0.02)
+
+
+def test_seeds_and_detectable_differences_invert_power() -> None:
+    needed = seeds_needed(0.5, 0.5, 0.001)
+    assert needed is not None
+    assert power(0.5, 0.5, needed, 0.001) >= 0.8 > power(0.5, 0.5, needed - 1, 0.001)
+    assert power(detectable(0.5, 7, 0.01), 0.5, 7, 0.01) == pytest.approx(0.8, abs=1e-6)
+    assert seeds_needed(0, 0.5, 0.05) is None
+    assert seeds_needed(1e-6, 1, 0.05) is None
+
+
+def test_looks_together_spend_no_more_than_is_allowed() -> None:
+    steps = list(looks(5))
+    assert [seeds for _, seeds, _ in steps] == [5, 10, 20, 40]
+    assert sum(level for *_, level in steps) <= ALPHA
+
+
+def test_equality_needs_both_sides_and_its_contrary_one() -> None:
+    draw = np.random.default_rng(3)
+    same, apart = draw.standard_normal((2, 20)) * 0.1, draw.standard_normal((2, 20)) * 0.1 + [[0], [3]]
+    inside, outside = (
+        compare(values, [1, -1], np.empty((0, 20)), margin=1, equivalence=True) for values in (same, apart)
+    )
+    assert float(inside.supports) < 1e-6 < 0.5 < float(inside.refutes)
+    assert float(outside.refutes) < 1e-6 < 0.5 < float(outside.supports)
+
+
+def test_all_is_as_sure_as_its_worst_part_and_any_as_its_best() -> None:
+    supports, refutes = [np.array(0.01), np.array(0.2)], [np.array(0.9), np.array(0.03)]
+    assert [float(p) for p in all_of(supports, refutes)] == pytest.approx([0.2, 0.06])
+    assert [float(p) for p in any_of(supports, refutes)] == pytest.approx([0.02, 0.9])
+
+
+def test_what_is_supported_is_not_refuted_as_well() -> None:
+    supported, refuted = decide([1e-6, 0.9], [1e-6, 1e-6], 0.05)
+    assert supported.tolist() == [True, False]
+    assert refuted.tolist() == [False, True]
+
+
+def test_the_bootstrap_knows_both_the_spread_of_seeds_and_that_of_images() -> None:
+    draw = np.random.default_rng(4)
+    chance = draw.beta(4, 2, size=600)  # some images are hard for everybody
+    spreads = draw.normal(0, np.array([0.02, 0.05])[:, None, None], (2, 25, 1))
+    correct = [draw.random((25, 600)) < np.clip(chance + spread, 0, 1) for spread in spreads]
+    drawn = draw_differences(correct, [1, -1])
+    assert drawn.mean() == pytest.approx(100 * (correct[0].mean() - correct[1].mean()), abs=0.3)
+    seeds = sum((100 * rows.mean(1)).var(ddof=1) / 25 for rows in correct)
+    images = (100 * (correct[0].mean(0) - correct[1].mean(0))).var(ddof=1) / 600
+    rest = sum((100 * (rows - rows.mean(1)[:, None] - rows.mean(0))).var() / (25 * 600) for rows in correct)
+    # Both parts hold the noise of single predictions, and resampling both ways adds it once more
+    # (Owen, 2007): a little too wide, never too narrow.
+    assert drawn.var(ddof=1) == pytest.approx(seeds + images + rest, rel=0.15)
+    assert (draw_differences(correct, [1, -1]) == drawn).all()
+
+
+def test_seeds_drawn_together_leave_only_what_rows_do_not_share() -> None:
+    draw = np.random.default_rng(5)
+    shared = np.clip(0.7 + draw.normal(0, 0.1, (25, 1)), 0, 1)
+    correct = [draw.random((25, 2000)) < shared for _ in range(2)]
+    assert standard_error(correct, [1, -1], together=True) < standard_error(correct, [1, -1]) / 2
