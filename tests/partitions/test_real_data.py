@@ -22,9 +22,8 @@ def test_released_k5_has_the_shares_of_the_released_list() -> None:
     chosen = compose_run(["dataset=cifar100", "partition=released_k5"]).partition
     images = read_cifar100(folder)[0].images
     assert len(images) == 50_000
-    partition = fit_partition(
-        chosen.name, images, clusters=chosen.clusters, seed=chosen.seed, features=chosen.features
-    )
+    options = {"clusters": chosen.clusters, "seed": chosen.seed, "features": chosen.features}
+    partition = fit_partition(chosen.name, images, **options)
     torch.testing.assert_close(
         partition.frequencies.sort().values, torch.tensor(RELEASED, dtype=torch.float64), atol=0.002, rtol=0
     )

@@ -51,5 +51,5 @@ def read(folder: Path, run: str) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # the archive's and the unpickler's errors have no common base
         raise CbnormError(
-            f"{path} can't be used ({str(error).splitlines()[0]}): train run {run} again"
+            f"{path} can't be used, damaged or of another run: train run {run} again"
         ) from error
