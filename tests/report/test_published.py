@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cbnorm.report.collect import collect
-from cbnorm.report.tables import write_tables
+from cbnorm.report.claims_page import page
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.summary import collect_all
 from cbnorm.runs.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +21,21 @@ def records() -> list[dict]:
     return found
 
 
-def test_the_published_table_is_collected_from_the_published_records(
-    records: list[dict], tmp_path: Path
-) -> None:
-    for path in write_tables(collect("table5", records, filters={}), tmp_path):
-        assert path.read_bytes() == (RESULTS / "table5" / path.name).read_bytes()
+def test_the_published_tables_are_collected_from_the_published_records(tmp_path: Path) -> None:
+    collect_all(Evidence([Store(RESULTS / "records")]), {}, tmp_path)
+    made = {
+        str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
+    assert {"table5/table5.md", "table5/table5-claims.csv", "left-out.csv"} <= made.keys()
+    for name, content in made.items():
+        assert (RESULTS / name).read_bytes() == content, f"{name}: run cbnorm publish"
+
+
+def test_published_tables_are_of_records_that_are_there(records: list[dict]) -> None:
+    known = {record["id"] for record in records}
+    for path in (*RESULTS.glob("*/*-long.csv"), *RESULTS.glob("*/*-claims.csv")):
+        ids = set(re.findall(r"\b[0-9a-f]{12}\b", path.read_text(encoding="utf8")))
+        assert ids <= known, path
 
 
 def test_published_records_come_from_committed_code_and_name_no_place(records: list[dict]) -> None:
@@ -32,6 +43,11 @@ def test_published_records_come_from_committed_code_and_name_no_place(records: l
         assert not record["versions"]["commit"].endswith("-dirty")
         assert record["status"] in {"done", "diverged"}
         assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", str(record))
+
+
+def test_the_page_of_claims_follows_from_the_published_records() -> None:
+    made = page(RESULTS / "records")
+    assert (ROOT / "docs" / "claims.md").read_text(encoding="utf8") == made, "run make docs-claims"
 
 
 def test_the_readme_shows_the_published_table() -> None:

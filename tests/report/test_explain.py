@@ -1,0 +1,99 @@
+"""Where a number comes from is told whole, down to the command that repeats it."""
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cbnorm.cli import main
+from cbnorm.runs.plan import parse_seeds, plan
+
+ROWS = {"UCB-Norm-1": [71.0, 72.0, 73.0], "BN-1": [70.0, 70.5, 69.5]}
+
+
+@pytest.fixture
+def told(making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> object:
+    records = [*making.table(ROWS), making.record("norm=ucb", "trainer.batch_size=128")]
+    making.write(tmp_path, records)
+
+    def ask(*words: str) -> str:
+        assert main(["explain", *words, f"store={tmp_path}"]) == 0
+        return capsys.readouterr().out
+
+    ask.records = records
+    return ask
+
+
+def test_a_cell_is_explained_by_its_runs(told: object) -> None:
+    text = told("table5", "CIFAR-10", "UCB-Norm-1", "100")
+    assert "published: 87.97" in text
+    for entry in told.records[:3]:
+        assert entry["id"] in text
+    assert "mean 72.00, standard deviation 1.00, n = 3, 95 % interval 69.52 to 74.48" in text
+    assert "0123456789ab  made up, numbers of version" in text
+    assert "config differences from the row: none" in text
+    assert "not comparable with the published number" in text
+    assert f"{told.records[-1]['id']}  budget small: customised: trainer.batch_size=128 (not 256)" in text
+
+
+def test_the_command_that_repeats_a_cell_plans_its_runs(told: object) -> None:
+    text = told("table5", "cifar10", "ucb-norm-1")
+    line = next(line for line in text.splitlines() if "repeat it" in line)
+    words = shlex.split(line.partition(": ")[2])
+    assert words[:3] == ["cbnorm", "reproduce", "table5"]
+    own = dict(word.split("=", 1) for word in words[3:])
+    planned = plan(
+        "table5",
+        [f"{key}={own[key]}" for key in ("dataset", "protocol", "budget")],
+        seeds=parse_seeds(own["seeds"]),
+        labels=own["rows"].split(","),
+    )
+    assert {run.id for run in planned} == {entry["id"] for entry in told.records[:3]}
+
+
+def test_a_cell_without_runs_says_how_to_get_them(told: object) -> None:
+    text = told("table5", "CIFAR-100", "UCB-Norm-1", "100")
+    assert "published: 61.10" in text
+    assert "no runs yet" in text
+    assert "cbnorm reproduce table5 dataset=cifar100 protocol=sound budget=small rows=UCB-Norm-1" in text
+
+
+def test_a_claim_is_explained_by_its_values_and_rules(told: object) -> None:
+    text = told("c10-ucb-1-bn")
+    assert "UCB-Norm is more accurate than BN at rate 0.001" in text
+    assert "3 of 5 seeds so far" in text
+    assert "UCB-Norm-1: mean 72.00" in text
+    assert "(seed: accuracy 0: 71.00, 1: 72.00, 2: 73.00)" in text
+    assert "rows=UCB-Norm-1,BN-1 seeds=0..4" in text
+
+
+def test_a_claim_that_no_run_can_answer_says_why(told: object) -> None:
+    assert "the superclass of a test image is given" in told("vit-all")
+    assert "can't be run yet" in told("gan-bn")
+    assert "rows=" not in told("vit-all")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["tabel5", "cifar10", "BN-1"], "did you mean 'table5'?"),
+        (["table5", "CIFAR-11", "BN-1"], "did you mean 'CIFAR-10"),
+        (["table5", "cifar10", "UCBNorm-1"], "did you mean 'UCB-Norm-1'?"),
+        (["table5", "cifar10", "BN-1", "x"], "write 25, 50, 75 or 100"),
+        (["c10-scb-1-bnn"], "did you mean 'c10-scb-1-bn'?"),
+    ],
+)
+def test_misspelt_words_get_the_nearest_name(
+    words: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *words, f"store={tmp_path}"]) == 2
+    line = capsys.readouterr().err
+    assert hint in line
+    assert line.count("\n") == 1
+
+
+def test_a_moment_without_a_reading_names_those_that_there_are(told: object) -> None:
+    assert "no reading there; there are readings at 25, 50, 75, 100 %" in told(
+        "table5", "cifar10", "BN-1", "33"
+    )
