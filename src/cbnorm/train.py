@@ -16,7 +16,7 @@ from cbnorm.config.compose import check, compose_run, compose_sweep_params, igno
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
-from cbnorm.runs.interruption import RunInterruptedError, stop_signals
+from cbnorm.runs.interruption import RunInterruptedError, hand_on, stop_signals
 from cbnorm.runs.plan import expand
 
 #: Combinations of a sweep that are composed and checked before the first of them trains.
@@ -64,7 +64,10 @@ def job(config: DictConfig) -> float | None:
     try:
         record = _execute(run)
     except CbnormError as error:
-        if hydra_config.mode != RunMode.MULTIRUN or isinstance(error, RunInterruptedError):
+        if isinstance(error, RunInterruptedError):
+            hand_on()
+            raise SystemExit(_tell(error)) from error
+        if hydra_config.mode != RunMode.MULTIRUN:
             raise SystemExit(_tell(error)) from error
         if not hydra_config.launcher._target_.endswith("BasicLauncher"):
             raise  # the launcher's own process reports it

@@ -9,8 +9,11 @@ from types import FrameType
 
 from cbnorm.errors import CbnormError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+#: What schedulers send some time before they end a job, to be continued later.
+_NOTICES = (signal.SIGUSR1, signal.SIGUSR2)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *_NOTICES)
 _requested = threading.Event()
+_received: list[int] = []
 
 
 class RunInterruptedError(CbnormError):
@@ -22,7 +25,7 @@ class RunInterruptedError(CbnormError):
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGUSR1 request a stop; a second Ctrl-C ends the process at once.
+    """Let SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 request a stop; a second Ctrl-C ends the process at once.
 
     Outside the main thread, where signals can't be handled, and inside another such block, nothing changes.
     The outermost block forgets requests of an earlier one.
@@ -32,6 +35,7 @@ def stop_signals() -> Iterator[None]:
         yield
         return
     _requested.clear()
+    _received.clear()
     previous = {number: signal.signal(number, _request) for number in _SIGNALS}
     try:
         yield
@@ -45,7 +49,21 @@ def requested() -> bool:
     return _requested.is_set()
 
 
+def hand_on() -> None:
+    """Give a notice of the end to who handled such notices before the run, now that the run is saved.
+
+    Submitit, which starts runs on a cluster, then puts its job back into the queue; in other processes
+    nobody waits for a notice, and nothing happens. To be called outside :func:`stop_signals`.
+    """
+    if not any(number in _NOTICES for number in _received):
+        return
+    waiting = [number for number in _NOTICES if callable(signal.getsignal(number))]
+    if waiting and threading.current_thread() is threading.main_thread():
+        signal.raise_signal(waiting[-1])
+
+
 def _request(number: int, _frame: FrameType | None) -> None:
+    _received.append(number)
     if _requested.is_set() and number == signal.SIGINT:
         os._exit(128 + number)
     _requested.set()
