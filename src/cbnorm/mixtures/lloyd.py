@@ -11,6 +11,7 @@ from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.numerics import accumulator_dtype, full_precision
 from cbnorm.mixtures.seeding import seed_rows
 
+
 @dataclass(frozen=True)
 class KMeansResult:
     """Outcome of :func:`kmeans`.
