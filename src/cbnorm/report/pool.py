@@ -47,6 +47,19 @@ class Records:
             found[record.get("experiment")].append(record)
         return found
 
+    @cached_property
+    def kinds(self) -> dict[str, set[tuple[str, Any]]]:
+        """By data set, which norms were trained with ids of which kind and with or without gamma and beta."""
+        found: dict[str, set[tuple[str, Any]]] = defaultdict(set)
+        for record in self.all:
+            values = record["identity"]["config"]
+            norm = values.get("norm", {})
+            for what in (values.get("partition", {}).get("name"), norm.get("affine"), None):
+                found[record["config"]["dataset"]["name"]].add(
+                    (str(norm.get("name")).rpartition(":")[2], what)
+                )
+        return found
+
 
 def _numbers(record: Record) -> tuple[Any, ...]:
     return record["status"], record.get("metrics")
