@@ -61,7 +61,7 @@ def file_ids(path: Path, splits: Mapping[str, Split], clusters: int, official: M
             for row in rows:
                 if row:
                     _enter(table, [row[i] if i < len(row) else "" for i in order], clusters)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, RuntimeError, UnicodeDecodeError, csv.Error) as error:
         raise CbnormError(f"{path} can't be read as CSV ({error}): name a file of ids") from error
     except ValueError as error:
         raise CbnormError(f"{path}, line {rows.line_num}: {error}") from error

@@ -39,7 +39,10 @@ def partitions(words: Sequence[str]) -> int:
     overrides = [word for word in rest if not word.startswith(f"{own}=")]
     if len(taken) > 1 or "" in taken:
         raise CbnormError(f"{own}= must name one file: write {_USES[action]}")
-    file = Path(taken[0]).expanduser() if taken else None
+    try:
+        file = Path(taken[0]).expanduser() if taken else None
+    except RuntimeError as error:
+        raise CbnormError(f"{own}={taken[0]}: no such user; name another file") from error
     {"fit": _fit, "show": _show, "compare": _compare}[action](overrides, file)
     return 0
 
