@@ -1,6 +1,7 @@
 """From the words of a command line to a checked :class:`RunConfig`, or one line that says what is wrong."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -111,12 +112,38 @@ def _check_choice(override: Override) -> None:
 def _compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     parsed = parse(overrides)
     plugged.declare()
-    GlobalHydra.instance().clear()
+    values = [override for override in parsed if _is_plain_value(override)]
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return compose("train", list(overrides), return_hydra_config=hydra)
+        if hydra or not values:
+            return _by_hydra(overrides, hydra=hydra)
+        # Rows of a table differ in few choices of groups: those are composed once, and values are set on a
+        # copy, which is what Hydra does with them in the end.
+        chosen = tuple(str(override.input_line) for override in parsed if override not in values)
+        config = _chosen(conf_dir(), tuple(sys.path), chosen).copy()
+        for override in values:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except Exception as error:  # Hydra has its own, OmegaConf its own, and odd words give bare ValueErrors
         raise CbnormError(_explain(error, parsed)) from error
+    return config
+
+
+def _is_plain_value(override: Override) -> bool:
+    key = override.key_or_group
+    plain = override.type == OverrideType.CHANGE and not override.is_sweep_override()
+    return (
+        plain and override.package is None and "." in key and "/" not in key and not key.startswith("hydra.")
+    )
+
+
+def _by_hydra(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=hydra)
+
+
+@lru_cache(maxsize=256)
+def _chosen(_conf: Path, _path: tuple[str, ...], overrides: tuple[str, ...]) -> DictConfig:
+    return _by_hydra(overrides)
 
 
 _FOREIGN = ("norm.options.", "model.options.")

@@ -154,7 +154,7 @@ def _cell(line: dict[str, str]) -> PaperCell:
     if line["metric"] in {"accuracy", "precision", "recall", "f1"} and not 0 <= value <= 100:
         raise ValueError(f"{line['metric']} {value} is not per cent")
     place = (line["dataset"], line["row"], line["moment"], line["metric"])
-    return PaperCell(*place, value, line["bold"] == "bold", line["note"])
+    return PaperCell(*place, value, line.get("bold") == "bold", line.get("note", ""))
 
 
 def _claim(line: dict[str, str]) -> Claim:
