@@ -230,6 +230,13 @@ def test_speed_is_when_the_accuracy_of_bn_is_reached(judged: Judged, making: Sim
     assert told.method == "t, Welch"
 
 
+def test_a_run_without_its_epochs_has_no_speed(judged: Judged, making: SimpleNamespace) -> None:
+    records = making.table({"SCB-Norm-1": HIGH, "BN-1": LOW})
+    told = judged(records, history={records[0]["id"]: []})
+    assert (told["c10-scb-1-bn-speed"].verdict, told["c10-scb-1-bn-speed"].seeds) == ("no verdict yet", 4)
+    assert told["c10-scb-1-bn"].seeds == 5
+
+
 def test_from_twenty_seeds_on_predictions_are_resampled(judged: Judged, making: SimpleNamespace) -> None:
     rows = {"SCB-Norm-1": [71.0, 69.0] * 10, "BN-1": [70.0, 69.5] * 10}
     kept = judged(making.table(rows), images=400)["c10-scb-1-bn"]

@@ -35,6 +35,12 @@ def best_validation(record: Record) -> float | None:
     return float(moments[-1]["val_accuracy"]) if moments and "val_accuracy" in moments[-1] else None
 
 
+def _validation(row: Record) -> float:
+    """Validation accuracy of an epoch; a diverging one may have none."""
+    value = row.get("val_accuracy")
+    return 0.0 if value is None else float(value)
+
+
 class Reached(NamedTuple):
     """When a run reached a validation accuracy: in epochs, or not within the budget."""
 
@@ -54,7 +60,7 @@ def epochs_to_reach(history: Sequence[Record], accuracy: float, max_epochs: int)
     Reached(epochs=2, censored=False)
     """
     for row in history:
-        if row["val_accuracy"] >= accuracy:
+        if _validation(row) >= accuracy:
             return Reached(int(row["epoch"]), censored=False)
     return Reached(max_epochs, censored=True)
 
@@ -87,11 +93,11 @@ def early_stopping(record: Record, history: Sequence[Record], patience: int) -> 
     best = history[0]
     stop = history[-1]["epoch"]
     for row in history:
-        if row["val_accuracy"] > best["val_accuracy"]:
+        if _validation(row) > _validation(best):
             best = row
         elif row["epoch"] - best["epoch"] >= patience:
             stop = row["epoch"]
             break
     tested = [e for e in record["metrics"]["moments"] if e.get("best_epoch") == best["epoch"]]
     test = _number(tested[0], "best", PRIMARY_METRIC) if tested else None
-    return Stopped(int(stop), int(best["epoch"]), float(best["val_accuracy"]), test)
+    return Stopped(int(stop), int(best["epoch"]), _validation(best), test)

@@ -13,6 +13,9 @@ from cbnorm.report.ledger import Claim
 from cbnorm.report.policy import BOOTSTRAP_SEEDS, directions
 from cbnorm.report.statistics import Array, Estimate, estimate
 
+#: Twice the seeds of the last look; epochs of further runs are not read.
+_MOST_SEEDS = 80
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -77,6 +80,7 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     if reference:
         present = {label: row for label, row in rows.items() if row is not None}
         compared_rows = [present[label] for label in weights]
+        seeds = _with_epochs(seeds, present[reference], compared_rows, evidence)
         take = _epochs(compared_rows, present[reference], seeds, evidence)
     else:
         take = lambda count: np.array([_pick(cell, seeds[:count]) for cell in compared])  # noqa: E731
@@ -94,6 +98,14 @@ def _pick(cell: Cell, seeds: Sequence[int]) -> list[float]:
 def _pick_runs(cell: Cell, seeds: Sequence[int]) -> list[str]:
     known = dict(zip(cell.seeds, cell.runs, strict=True))
     return [known[seed] for seed in seeds]
+
+
+def _with_epochs(
+    seeds: Sequence[int], reference: TableRow, rows: Sequence[TableRow], evidence: Evidence
+) -> list[int]:
+    """Seeds whose runs still have their epochs, up to the most that are ever looked at."""
+    most = [seed for seed in seeds if seed in reference.validation][:_MOST_SEEDS]
+    return [seed for seed in most if all(evidence.history(run) for row in rows for run in _runs(row, [seed]))]
 
 
 def _epochs(

@@ -2,18 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from cbnorm.config.choices import experiments
 from cbnorm.report.blocks import Block, Collection
 from cbnorm.report.costs import cost_verdict, count_verdict
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim, names, read_claims
-from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER, all_of, any_of, decide, looks
-from cbnorm.report.samples import Sample, Test, sample, test
-from cbnorm.report.statistics import detectable, holm, interval, seeds_needed
+from cbnorm.report.pending import Pending, difference, look, tested
+from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER
+from cbnorm.report.samples import sample
+from cbnorm.report.statistics import detectable, interval, seeds_needed
 
 #: Where no published gap may be named, the difference, in points, that numbers of seeds are worked out for.
 PLANNED_GAP = 1.0
@@ -67,29 +66,6 @@ class Verdict:
         return self.verdict if silent else f"{self.verdict} at budget {self.budget} only"
 
 
-@dataclass
-class Pending:
-    """A claim on its way to a verdict: its sample and what the looks so far said."""
-
-    claim: Claim
-    sample: Sample | None = None
-    reason: str = ""
-    parts: "list[Pending]" = field(default_factory=list)
-    tests: dict[int, Test] = field(default_factory=dict)
-    verdict: str = ""
-    look: int = 0
-    seeds: int = 0
-    supports: float = 1.0
-    refutes: float = 1.0
-
-    @property
-    def available(self) -> int:
-        """Seeds that all rows share; for a composed claim, the least over its parts."""
-        if self.parts:
-            return min(part.available for part in self.parts)
-        return len(self.sample.seeds) if self.sample else 0
-
-
 def judge(found: Collection, evidence: Evidence) -> list[Verdict]:
     """Verdicts on every claim of a table, for every budget and protocol with runs, and once without."""
     claims = read_claims(found.experiment)
@@ -123,7 +99,7 @@ def _judge_place(
         if entry.claim.family and not entry.claim.testable:
             families[entry.claim.family].append(entry)
     for family in families.values():
-        _look(family, evidence)
+        look(family, evidence)
     for entry in pending.values():
         if entry.sample or entry.parts or entry.reason not in {"", "not run"}:
             size = len(families.get(entry.claim.family, [entry]))
@@ -145,48 +121,6 @@ def _pending(claim: Claim, blocks: Sequence[Block], evidence: Evidence, budget: 
         return Pending(claim, reason="a size at the paper's budget is claimed")
     taken = sample(claim, own[0], evidence)
     return Pending(claim, reason=taken) if isinstance(taken, str) else Pending(claim, taken)
-
-
-def _look(family: Sequence[Pending], evidence: Evidence) -> None:
-    """Look at a family as often as its seeds allow; the first look that decides a claim is its verdict."""
-    planned = max(entry.claim.seeds for entry in family)
-    for number, seeds, level in looks(planned):
-        if not any(entry.available >= seeds for entry in family):
-            return
-        p = np.array([_p_values(entry, seeds, evidence) for entry in family])
-        supported, refuted = decide(p[:, 0], p[:, 1], level)
-        adjusted = np.stack([holm(p[:, 0]), holm(p[:, 1])], axis=-1).tolist()
-        for entry, yes, no, both in zip(family, supported, refuted, adjusted, strict=True):
-            if entry.available >= seeds and not entry.verdict:
-                entry.look, entry.seeds = number, seeds
-                entry.supports, entry.refutes = both
-                entry.verdict = _word(entry.claim, supported=bool(yes), refuted=bool(no))
-
-
-def _word(claim: Claim, *, supported: bool, refuted: bool) -> str:
-    if claim.kind == "equivalence":
-        return "equivalent" if supported else "different" if refuted else ""
-    return "supported" if supported else "refuted" if refuted else ""
-
-
-def _p_values(entry: Pending, seeds: int, evidence: Evidence) -> tuple[float, float]:
-    """P-values at a look, before correction; 1 where the seeds don't suffice yet."""
-    if entry.available < seeds:
-        return 1.0, 1.0
-    if entry.parts:
-        supports, refutes = zip(*(_p_values(part, seeds, evidence) for part in entry.parts), strict=True)
-        combine = all_of if entry.claim.kind == "all" else any_of
-        for_it, against = combine([np.array(p) for p in supports], [np.array(p) for p in refutes])
-        return float(for_it), float(against)
-    tested = _test(entry, seeds, evidence)
-    return tested.supports, tested.refutes
-
-
-def _test(entry: Pending, seeds: int, evidence: Evidence) -> Test:
-    assert entry.sample is not None  # noqa: S101 (tells the type checker)
-    if seeds not in entry.tests:
-        entry.tests[seeds] = test(entry.sample, seeds, evidence)
-    return entry.tests[seeds]
 
 
 def _verdict(entry: Pending, place: tuple[str, str], size: int, evidence: Evidence) -> Verdict:
@@ -215,25 +149,20 @@ def _remark(entry: Pending) -> str:
 def _composed(told: Verdict, entry: Pending) -> Verdict:
     """The part on which a composed claim hangs: the best of any, the worst of all."""
     count = told.used or told.seeds
-    parts = [_difference(part, count) for part in entry.parts]
+    parts = [difference(part, count) for part in entry.parts]
     return replace(told, difference=min(parts) if entry.claim.kind == "all" else max(parts))
-
-
-def _difference(entry: Pending, count: int) -> float:
-    assert entry.sample is not None  # noqa: S101 (tells the type checker)
-    return float(entry.sample.take(count).mean(-1) @ entry.sample.weights)
 
 
 def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> Verdict:
     """The estimate beside the verdict; below three seeds, the plain difference and nothing else."""
     taken, claim, count = entry.sample, entry.claim, told.used or told.seeds
     assert taken is not None  # noqa: S101 (tells the type checker)
-    told = replace(told, difference=_difference(entry, count), runs=taken.runs(count))
+    told = replace(told, difference=difference(entry, count), runs=taken.runs(count))
     if count < LEAST_SEEDS:
         return told
-    tested = _test(entry, count, evidence)
-    low, high = interval(tested.found)
-    told = replace(told, low=float(low), high=float(high), method=tested.method)
+    shown = tested(entry, count, evidence)
+    low, high = interval(shown.found)
+    told = replace(told, low=float(low), high=float(high), method=shown.method)
     sd = float(taken.take(count).var(axis=-1, ddof=1).mean()) ** 0.5
     spread = float((taken.weights**2).sum())
     level = ALPHA / 2 ** max(entry.look, 1) / size
