@@ -44,7 +44,7 @@ def collect_command(words: Sequence[str]) -> int:
     everything = plain[0] == "all"
     experiment = plain[0] if everything else find_experiment(plain[0])
     store = own.pop("store", "runs")
-    out = Path(own.pop("out", Path(store.partition(",")[0]).expanduser() / "tables"))
+    out = Path(own.pop("out", Store(store.partition(",")[0]).root / "tables"))
     parse([f"{key}={value}" for key, value in own.items()])
     evidence = Evidence.of(store)
     if everything:
@@ -80,7 +80,7 @@ def publish_command(words: Sequence[str]) -> int:
     if own.get("force", "false") not in {"true", "false"}:
         raise CbnormError(f"force={own['force']} must be true or false")
     experiment = find_experiment(plain[0]) if plain else None
-    to = Path(own.get("to", "results")).expanduser()
+    to = Path(own.get("to", "results"))
     found = publish(Store(own.get("store", "runs")), to, experiment, force=own.get("force") == "true")
     for run, reason in found.refused.items():
         print(f"{run}  refused: {reason}")
