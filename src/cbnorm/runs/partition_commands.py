@@ -40,7 +40,7 @@ def partitions(words: Sequence[str]) -> int:
     if len(taken) > 1 or "" in taken:
         raise CbnormError(f"{own}= must name one file: write {_USES[action]}")
     try:
-        file = Path(taken[0]) if taken else None
+        file = Path(taken[0]).expanduser() if taken else None
     except RuntimeError as error:
         raise CbnormError(f"{own}={taken[0]}: no such user; name another file") from error
     {"fit": _fit, "show": _show, "compare": _compare}[action](overrides, file)
