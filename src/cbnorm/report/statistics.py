@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 Array = NDArray[np.float64]
 
@@ -172,7 +172,7 @@ def power(gap: float, sd: float, seeds: int, alpha: float, spread: float = 2.0) 
     each = seeds - 1
     freedom = each * (2 * each + 2) / (each + 2)
     shift = gap / (sd * np.sqrt(spread / seeds))
-    return float(stats.nct.sf(stats.t.isf(alpha, freedom), freedom, shift))
+    return float(1 - special.nctdtr(freedom, shift, special.stdtrit(freedom, 1 - alpha)))
 
 
 def seeds_needed(
@@ -203,7 +203,7 @@ def detectable(sd: float, seeds: int, alpha: float, *, wanted: float = 0.8, spre
     low, high = 0.0, sd
     while power(high, sd, seeds, alpha, spread) < wanted:
         high *= 2
-    for _ in range(50):
+    for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, sd, seeds, alpha, spread) >= wanted else (middle, high)
     return high
