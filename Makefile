@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration lint types check reproduce-table5 collect wheel clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration lint types check reproduce-table5 collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -67,6 +67,9 @@ calibration: $(READY) ## How often verdicts err and what they find, by simulatio
 
 wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
+
+gpu-bundle: $(READY) ## Pack source, wheels and data for a machine without network, in parts of at most 60 MB
+	$(BIN)/python scripts/gpu_bundle.py $(ARGS)
 
 clean: ## Remove what was built; runs and data stay
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
