@@ -93,14 +93,7 @@ def test_a_store_travels_in_pieces_and_goes_on(
     monkeypatch.setattr(start, "PIECE", 300)
     run = tmp_path / "here" / "0123456789ab"
     run.mkdir(parents=True)
-    names = (
-        "record.json",
-        "checkpoint.pt",
-        "checkpoint.previous.pt",
-        "claim.json",
-        ".claim.lock",
-        ".x.0f.part",
-    )
+    left = ("checkpoint.previous.pt", "claim.json", ".claim.lock", ".x.0f.part")
     for name in ("record.json", "checkpoint.pt", *left):
         (run / name).write_bytes(noise(1, 400))
     (tmp_path / "out").mkdir()
