@@ -64,3 +64,13 @@ def test_batch_normalization_follows_the_third_pooling_and_the_flattened_maps() 
         layer.register_forward_hook(lambda _m, inputs, _o: shapes.append(tuple(inputs[0].shape[1:])))
     model(torch.zeros(1, 3, 128, 128))
     assert shapes == [(64, 16, 16), (256,)]
+
+
+def test_weights_start_glorot_uniform_with_zero_bias() -> None:
+    torch.manual_seed(0)
+    model = OxfordCNN(37, nn.BatchNorm1d, [])
+    for layer in (*model.convs, *model.hidden, model.linear):
+        area = layer.weight[0, 0].numel()
+        bound = (6 / (area * (layer.weight.shape[0] + layer.weight.shape[1]))) ** 0.5
+        assert 0.98 * bound < layer.weight.abs().max() <= bound
+        assert not layer.bias.any()
