@@ -8,6 +8,8 @@ import pytest
 
 from cbnorm.cli import USAGE
 from cbnorm.config.compose import compose_run, compose_sweep_params
+from cbnorm.runs.campaign import plan_campaign
+from cbnorm.runs.campaign_commands import read as read_campaign
 from cbnorm.runs.plan import expand, find_experiment, parse_seeds, plan
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,9 @@ def test_cbnorm_commands_are_understood(command: str) -> None:
         overrides = [word for word in words if not word.startswith("-") and "=" in word]
         for combination in expand(overrides, compose_sweep_params([]) if "-m" in words else None):
             assert compose_run(combination).seed == 0
+    elif verb == "campaign":
+        asked = read_campaign(words)
+        assert plan_campaign(asked.experiments, asked.overrides, seeds=asked.seeds, labels=asked.labels)
     elif verb == "reproduce":
         own = dict(word.split("=", 1) for word in words[1:] if re.match("(seeds|rows|jobs)=", word))
         overrides = [word for word in words[1:] if word.partition("=")[0] not in own]

@@ -74,6 +74,6 @@ def test_norms_without_batch_statistics_train_as_in_one_process(
 
 @pytest.mark.parametrize("norm", TOGETHER)
 def test_norms_with_batch_statistics_do_not(norm: str, states: tuple[States, States]) -> None:
-    """What docs/cluster.md says of them: each process sees statistics of its own part of the batch."""
+    """What docs/determinism.md says of them: each process sees statistics of its own part of the batch."""
     one, two = (found[norm] for found in states)
     assert distance(one, two) > 2e-4
