@@ -1,6 +1,7 @@
 """Estimates, p-values, correction and power agree with independent computations."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cbnorm.report.bootstrap import draw_differences, standard_error
-from cbnorm.report.policy import ALPHA, all_of, any_of, compare, decide, looks
+from cbnorm.report.ledger import read_claims
+from cbnorm.report.policy import (
+    ALPHA,
+    ASSUMED_SD,
+    BOOTSTRAP_SEEDS,
+    POWER,
+    all_of,
+    any_of,
+    compare,
+    decide,
+    looks,
+)
 from cbnorm.report.statistics import (
     correlation,
     detectable,
@@ -169,3 +181,15 @@ def test_seeds_drawn_together_leave_only_what_rows_do_not_share() -> None:
     shared = np.clip(0.7 + draw.normal(0, 0.1, (25, 1)), 0, 1)
     correct = [draw.random((25, 2000)) < shared for _ in range(2)]
     assert standard_error(correct, [1, -1], together=True) < standard_error(correct, [1, -1]) / 2
+
+
+def test_the_page_of_rules_states_the_numbers_that_are_computed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf8")
+    family = [claim for claim in read_claims("table5") if claim.family == "table5"]
+    steps = list(looks(family[0].seeds))
+    gains = [detectable(ASSUMED_SD, seeds, level / len(family), wanted=POWER) for _, seeds, level in steps]
+    assert f"| seeds per row | {' | '.join(str(seeds) for _, seeds, _ in steps)} |" in page
+    assert f"| gain in points | {' | '.join(f'{gain:.1f}' for gain in gains)} |" in page
+    assert f"({worth_pairing(5):.2f} at 5 seeds, {worth_pairing(10):.2f} at 10)" in page
+    assert f"Below {BOOTSTRAP_SEEDS} seeds" in page
+    assert all(f"{100 * level:g} %" in page for *_, level in steps)
