@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cbnorm.report.verdicts import Verdict, budget_is_full
+from cbnorm.report.verdicts import NOT_RUN, Verdict, budget_is_full
 from cbnorm.runs.files import write_bytes
 
 _HEAD = [
@@ -63,8 +63,17 @@ def as_markdown(experiment: str, verdicts: Sequence[Verdict]) -> str:
                 f"Verdicts are about budget {budget} only, and say nothing of the published numbers.",
                 "",
             ]
-        lines += [*table(own), ""]
+        silent = [told for told in own if told.remark == NOT_RUN]
+        spoken = [told for told in own if told.remark != NOT_RUN]
+        lines += [*table(spoken), ""] if spoken else []
+        lines += [_silent(silent), ""] if silent else []
     return "\n".join(lines)
+
+
+def _silent(verdicts: Sequence[Verdict]) -> str:
+    """Claims without any run, counted by data set: a line for each would say nothing."""
+    counts = Counter(told.claim.dataset or "several data sets" for told in verdicts)
+    return f"Not run: {', '.join(f'{count} claims on {name}' for name, count in counts.items())}."
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:

@@ -16,6 +16,8 @@ from cbnorm.report.statistics import detectable, interval, seeds_needed
 
 #: Where no published gap may be named, the difference, in points, that numbers of seeds are worked out for.
 PLANNED_GAP = 1.0
+#: The remark on a claim whose rows have no run at all.
+NOT_RUN = "not run"
 _COMPARED, _COMPOSED = {"difference", "equivalence", "speed"}, {"all", "any"}
 
 
@@ -75,7 +77,7 @@ def judge(found: Collection, evidence: Evidence) -> list[Verdict]:
             places[block.budget, block.protocol].append(block)
     told = [v for place, blocks in places.items() for v in _judge_place(claims, blocks, evidence, *place)]
     met = {verdict.claim.id for verdict in told}
-    silence = "not run" if found.experiment in experiments() else f"{found.experiment} can't be run yet"
+    silence = NOT_RUN if found.experiment in experiments() else f"{found.experiment} can't be run yet"
     return told + [_without_runs(claim, silence) for claim in claims if claim.id not in met]
 
 
@@ -101,7 +103,7 @@ def _judge_place(
     for family in families.values():
         look(family, evidence)
     for entry in pending.values():
-        if entry.sample or entry.parts or entry.reason not in {"", "not run"}:
+        if entry.sample or entry.parts or entry.reason not in {"", NOT_RUN}:
             size = len(families.get(entry.claim.family, [entry]))
             yield _verdict(entry, (budget, protocol), size, evidence)
 
@@ -110,13 +112,13 @@ def _pending(claim: Claim, blocks: Sequence[Block], evidence: Evidence, budget: 
     """A claim with its values, or with the reason why there can be none."""
     if claim.testable or claim.kind not in _COMPARED | _COMPOSED:
         # What no run can answer is told once, apart from budgets.
-        return Pending(claim, reason="not run")
+        return Pending(claim, reason=NOT_RUN)
     if claim.kind in _COMPOSED:
         return Pending(claim)
     own = [block for block in blocks if block.dataset == claim.dataset]
     if not own:
         parts = [block.dataset for block in blocks if block.dataset.startswith(f"{claim.dataset} of ")]
-        return Pending(claim, reason=f"wrong data: {parts[0]} is not all of it" if parts else "not run")
+        return Pending(claim, reason=f"wrong data: {parts[0]} is not all of it" if parts else NOT_RUN)
     if claim.at_least and budget != "full":
         return Pending(claim, reason="a size at the paper's budget is claimed")
     taken = sample(claim, own[0], evidence)
