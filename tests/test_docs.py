@@ -45,9 +45,14 @@ def test_cbnorm_commands_are_understood(command: str) -> None:
     _, verb, *words = shlex.split(command)
     assert f"  cbnorm {verb} " in USAGE
     if verb == "train":
-        overrides = [word for word in words if not word.startswith("-") and "=" in word]
+        # Launchers are Hydra's plugins, each an extra of ours; the words for them are theirs to check.
+        overrides = [
+            word.replace("=ID", "=0123456789ab")
+            for word in words
+            if "=" in word and not re.match(r"-|\+?hydra[/.]launcher", word)
+        ]
         for combination in expand(overrides, compose_sweep_params([]) if "-m" in words else None):
-            assert compose_run(combination).seed == 0
+            assert compose_run(combination).norm.name
     elif verb == "campaign":
         asked = read_campaign(words)
         assert plan_campaign(asked.experiments, asked.overrides, seeds=asked.seeds, labels=asked.labels)
