@@ -1,6 +1,7 @@
 """What is packed for a machine without network comes out there byte for byte, or not at all."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from types import ModuleType
@@ -121,6 +122,9 @@ def test_the_source_is_what_is_committed(bundle: ModuleType, tmp_path: Path) -> 
     (tmp_path / "source.tar.xz").write_bytes(bundle.source())
     with tarfile.open(tmp_path / "source.tar.xz") as archive:
         names = archive.getnames()
+        commit = archive.extractfile(".commit")
+        assert commit is not None
+        assert re.fullmatch(rb"[0-9a-f]{7,40}\n", commit.read())
     assert {"src/cbnorm/cli.py", "conf/train.yaml", "experiments/table5/rows.csv"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "results", "runs"))]
 

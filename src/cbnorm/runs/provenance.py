@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,7 +55,7 @@ def _commit() -> str | None:
     """Commit of the checkout that this code runs from, marked when files were changed since."""
     root = Path(cbnorm.__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return None
+        return _archived(root)
     try:
         answer = subprocess.run(
             ["git", "-C", str(root), *["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]],  # noqa: S607
@@ -66,3 +67,12 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
+
+
+def _archived(root: Path) -> str | None:
+    """Commit of an archive that git made, which writes it into a file of its own."""
+    try:
+        commit = (root / ".commit").read_text(encoding="utf8").strip()
+    except OSError:
+        return None
+    return commit[:12] if re.fullmatch("[0-9a-f]{7,40}", commit) else None
