@@ -92,7 +92,16 @@ def _file(name: str, data: bytes, files: dict[str, bytes]) -> dict[str, Any]:
 
 def source() -> bytes:
     """The committed source that a run needs."""
-    wanted = [".commit", "src", "conf", "experiments", "pyproject.toml", "constraints.txt", "LICENSE", "README.md"]
+    wanted = [
+        ".commit",
+        "src",
+        "conf",
+        "experiments",
+        "pyproject.toml",
+        "constraints.txt",
+        "LICENSE",
+        "README.md",
+    ]
     command = ["git", "-C", str(ROOT), "archive", "--format=tar", "HEAD", *wanted]
     return lzma.compress(subprocess.run(command, check=True, capture_output=True).stdout)
 

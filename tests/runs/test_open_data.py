@@ -1,4 +1,4 @@
-"""A run on a folder of images, from the command line to its record; refused where the images don't suffice."""
+"""A run on a folder of images, from command line to record; refused where the images don't suffice."""
 
 from pathlib import Path
 
