@@ -66,7 +66,7 @@ def test_a_sweep_anew_trains_every_run_once_however_many_workers(
     class Worker:
         exitcode, pid = 0, None
 
-        def __init__(self, planned: list[Planned], worker_store: Store) -> None:
+        def __init__(self, planned: list[Planned], worker_store: Store, _limit: object) -> None:
             if worker_store.status(planned[0].id) is None:
                 trained.append(planned[0].id)
                 ended(worker_store, "done")
