@@ -56,3 +56,13 @@ def test_the_readme_shows_the_published_table() -> None:
     rows = [line for line in published.splitlines() if line.startswith("|")]
     assert len(rows) >= 12
     assert "\n".join(rows[:12]) in readme
+
+
+def test_the_page_of_table_5_names_the_chosen_form_with_its_published_numbers() -> None:
+    page = (ROOT / "docs" / "table5.md").read_text(encoding="utf8")
+    with (RESULTS / "ucb_forms" / "ucb_forms.md").open(encoding="utf8") as file:
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in file if line.startswith("|")]
+    validation = {line[0]: line[-2] for line in lines if len(line) == 9}
+    for form in ("running", "consistent", "printed"):
+        assert validation[form] in page, form
+    assert ["form of UCB-Norm", "running"] in [line[:2] for line in lines]
