@@ -22,7 +22,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
   cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
-  cbnorm data list | fetch DATASET                    data sets: what is here, and fetching
+  cbnorm data list | fetch NAME                       data sets and weights: what is here, and fetching
 
   --version, --help, --debug (shows the traceback of an error)
 
@@ -226,7 +226,7 @@ def _partitions(words: list[str]) -> int:
 
 
 def _data(words: list[str]) -> int:
-    from cbnorm.data import catalog
+    from cbnorm.data import catalog, weights
     from cbnorm.data.overview import describe_all, fetch
 
     if words == ["list"]:
@@ -236,6 +236,13 @@ def _data(words: list[str]) -> int:
             print(f"{known['key']:<14} {known['name']:<{width}} {known['state']:<10} {known['folder'] or ''}")
             if known["problem"]:
                 print(f"  {known['problem']}")
+        for file in weights.describe_all():
+            print(
+                f"{file['key']:<14} weights: {file['name']}, {file['state']}: {file['problem'] or file['path']}"
+            )
+        return 0
+    if len(words) == 2 and words[0] == "fetch" and words[1] in weights.WEIGHTS:
+        print(f"{words[1]} is verified in {weights.ensure(weights.find(words[1]))}")
         return 0
     if len(words) == 2 and words[0] == "fetch":
         catalog.find(words[1])

@@ -26,7 +26,7 @@ def fetch(archive: Archive, part: Path, report: Report) -> Path:
     byte; a site that can't be reached at all is given up at once, since the next source may do.
 
     Args:
-        archive: What to fetch and its MD5.
+        archive: What to fetch and its checksum.
         part: The unfinished file. It stays when the download stops half-way, and is deleted when
             it is complete but wrong.
         report: Called with the bytes that are there and those expected.
@@ -39,14 +39,26 @@ def fetch(archive: Archive, part: Path, report: Report) -> Path:
     """
     resumed = part.exists()
     _complete(archive, part, report)
-    if resumed and checksum(part, "md5") != archive.md5:
+    if resumed and _wrong(archive, part):
         # What an earlier attempt left may be damaged: once more, from the beginning.
         part.unlink()
         _complete(archive, part, report)
-    if (found := checksum(part, "md5")) != archive.md5:
+    if wrong := _wrong(archive, part):
         part.unlink()
-        raise SourceError(f"its MD5 is {found} instead of {archive.md5}")
+        raise SourceError(wrong)
     return part
+
+
+def _wrong(archive: Archive, part: Path) -> str:
+    if archive.sha256:
+        found = checksum(part, "sha256")
+        return (
+            ""
+            if found.startswith(archive.sha256)
+            else f"its SHA-256 is {found}, which doesn't begin with {archive.sha256}"
+        )
+    found = checksum(part, "md5")
+    return "" if found == archive.md5 else f"its MD5 is {found} instead of {archive.md5}"
 
 
 def _complete(archive: Archive, part: Path, report: Report) -> None:

@@ -27,11 +27,13 @@ class Archive:
         url: Where it is.
         md5: MD5 of the archive, as its authors publish it.
         size: Bytes, about; shown before the download knows better.
+        sha256: Its SHA-256, or the beginning that is published instead; the MD5 then doesn't count.
     """
 
     url: str
     md5: str
     size: int
+    sha256: str = ""
 
     def __str__(self) -> str:
         return f"official archive {self.url}"
@@ -77,6 +79,25 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Archives:
+    """Several archives on the data set's own site, unpacked side by side into one folder.
+
+    Attributes:
+        archives: Each with a part of the data set's folder.
+    """
+
+    archives: tuple[Archive, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all, about."""
+        return sum(archive.size for archive in self.archives)
+
+    def __str__(self) -> str:
+        return f"official archives in {self.archives[0].url.rpartition('/')[0]}/"
+
+
+@dataclass(frozen=True)
 class DebianPackage:
     """A package of Debian and its kin, fetched by the user's own apt, wherever it looks.
 
@@ -106,7 +127,7 @@ class OtherForm:
         return f"folder {self.folder}"
 
 
-Source = OtherForm | Archive | Files | NpmPackage | DebianPackage
+Source = OtherForm | Archive | Archives | Files | NpmPackage | DebianPackage
 
 
 @dataclass(frozen=True)
@@ -130,6 +151,8 @@ class DataSet:
         open: Whether the content is known only once it is there: the folder may hold fewer images
             than were published, or be the user's own.
         marks: Files and folders that an open set must have.
+        divided: Whether it has no official split: ``dataset.folds`` divides all images. Its ``counts`` are
+            those of ten folds, and indices of both parts are places in the whole.
     """
 
     key: str
@@ -144,6 +167,7 @@ class DataSet:
     note: str = ""
     open: bool = False
     marks: tuple[str, ...] = ()
+    divided: bool = False
 
     @property
     def num_classes(self) -> int:
