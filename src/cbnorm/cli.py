@@ -237,9 +237,8 @@ def _data(words: list[str]) -> int:
             if known["problem"]:
                 print(f"  {known['problem']}")
         for file in weights.describe_all():
-            print(
-                f"{file['key']:<14} weights: {file['name']}, {file['state']}: {file['problem'] or file['path']}"
-            )
+            where = file["problem"] or file["path"]
+            print(f"{file['key']:<14} weights: {file['name']}, {file['state']}: {where}")
         return 0
     if len(words) == 2 and words[0] == "fetch" and words[1] in weights.WEIGHTS:
         print(f"{words[1]} is verified in {weights.ensure(weights.find(words[1]))}")
