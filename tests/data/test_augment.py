@@ -13,10 +13,11 @@ from scipy import ndimage
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as vision
 
-from cbnorm.data.augment import Augmentation, Parameters, apply, draw
+from cbnorm.data.augment import Augmentation, Parameters, apply, cropped, draw
 from cbnorm.errors import CbnormError
 
 PAPER = Augmentation(flip=True, rotation=7.2, zoom=0.2)
+PETS = Augmentation(flip=True, rotation=30, zoom=0.1, shift=0.1, shear=0.1, fill="nearest")
 
 
 def noise(n, height=32, width=32):
@@ -163,7 +164,98 @@ def test_draws_are_uniform():
     )
 
 
-@pytest.mark.parametrize("wrong", [{"rotation": -1}, {"rotation": 181}, {"zoom": 1}, {"zoom": -0.1}])
+def as_keras(image, params, place):
+    """One image (C, H, W) as ImageDataGenerator makes it: matrices on (row, column, 1), then a mirror.
+
+    A mirror that comes last needs the other sign of angle, shear and horizontal shift.
+    """
+    height, width = image.shape[1:]
+    flip = bool(params.flip[place])
+    sign = -1.0 if flip else 1.0
+    angle, shear = (sign * values[place].item() for values in (params.angle, params.shear))
+    down, right = params.shift[place].tolist()
+    zoom_y, zoom_x = params.zoom[place].tolist()
+    rotation = np.array(
+        [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
+    )
+    shift = np.array([[1, 0, down * height], [0, 1, sign * right * width], [0, 0, 1]])
+    sheared = np.array([[1, -math.sin(shear), 0], [0, math.cos(shear), 0], [0, 0, 1]])
+    whole = rotation @ shift @ sheared @ np.diag([zoom_y, zoom_x, 1.0])
+    to_centre = np.array([[1, 0, (height - 1) / 2], [0, 1, (width - 1) / 2], [0, 0, 1]])
+    whole = to_centre @ whole @ np.linalg.inv(to_centre)
+    planes = [
+        ndimage.affine_transform(plane, whole[:2, :2], offset=whole[:2, 2], order=1, mode="nearest")
+        for plane in image.double().numpy()
+    ]
+    result = np.stack(planes)
+    return torch.from_numpy(result[:, :, ::-1].copy() if flip else result)
+
+
+@pytest.mark.parametrize("shear", [0.1, 40.0])
+@pytest.mark.parametrize("size", [(32, 32), (24, 17)])
+def test_shift_and_shear_are_those_of_keras_generator(shear, size):
+    spec = Augmentation(True, 30, 0.1, 0.1, shear, "nearest")
+    images, params = noise(20, *size), parameters(20, spec)
+    ours = apply(images, params, spec.fill)
+    for i in range(20):
+        torch.testing.assert_close(ours[i].double(), as_keras(images[i], params, i), atol=5e-5, rtol=0)
+
+
+def test_a_shift_of_whole_pixels_moves_rows_and_columns():
+    image = noise(1)
+    moved = apply(image, only()._replace(shift=torch.tensor([[0.25, -0.125]])), "nearest")
+    torch.testing.assert_close(moved[..., :24, 4:], image[..., 8:, :28], atol=1e-5, rtol=0)
+    # What comes from outside is the nearest pixel of the border.
+    torch.testing.assert_close(moved[..., 24:, 4:], image[..., 31:, :28].expand(-1, -1, 8, -1))
+
+
+def test_a_crop_is_one_of_torchvisions_on_black():
+    spec = Augmentation(crop=4)
+    images, params = noise(300, 12, 16), parameters(300, spec)
+    ours = apply(images, params)
+    for image, cut, (down, right) in zip(images, ours, params.crop.tolist(), strict=True):
+        on_black = vision.pad(image, [4, 4, 4, 4])
+        assert torch.equal(cut, vision.crop(on_black, 4 + down, 4 + right, 12, 16))
+    # Nine places along each axis, all of them drawn.
+    assert {len(params.crop[:, axis].unique()) for axis in (0, 1)} == {9}
+    assert params.crop.abs().max() == 4
+
+
+def test_a_crop_comes_after_the_resampling():
+    spec = Augmentation(True, 7.2, 0.2, crop=4)
+    images, params = noise(6), parameters(6, spec)
+    whole = apply(images, params._replace(crop=None))
+    assert torch.equal(apply(images, params), cropped(whole, params.crop))
+
+
+def test_what_is_drawn_for_the_first_three_does_not_depend_on_the_others():
+    params, alone = parameters(50, Augmentation(True, 30, 0.1, 0.1, 0.1, "nearest", 4)), parameters(50)
+    assert torch.equal(params.flip, alone.flip)
+    torch.testing.assert_close(params.angle / math.radians(30), alone.angle / math.radians(7.2))
+
+
+def test_shifts_shears_and_crops_are_uniform():
+    params = parameters(40_000, Augmentation(shift=0.1, shear=0.1, crop=4))
+    for values in (*(params.shift / 0.1).unbind(1), params.shear / math.radians(0.1)):
+        assert values.abs().max() <= 1 + 1e-5
+        assert values.mean().abs() < 0.02
+        assert values.var().item() == pytest.approx(1 / 3, abs=0.01)
+    shares = torch.bincount(params.crop[:, 0] + 4).float() / 40_000
+    torch.testing.assert_close(shares, torch.full((9,), 1 / 9), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rotation": -1},
+        {"rotation": 181},
+        {"zoom": 1},
+        {"zoom": -0.1},
+        {"shift": 1.0},
+        {"shear": 90.0},
+        {"crop": -1},
+    ],
+)
 def test_impossible_ranges_are_refused(wrong):
     with pytest.raises(CbnormError, match="is impossible: choose"):
         Augmentation(**wrong)

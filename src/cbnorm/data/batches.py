@@ -130,7 +130,8 @@ class Batches:
             last = min(first + self.batch_size, len(self._labels))
             images, labels, clusters = self._gather(first, last, order)
             if params is not None:
-                images = augment.apply(images, params.part(first, last))
+                fill = self.augmentation.fill if self.augmentation is not None else "reflect"
+                images = augment.apply(images, params.part(first, last), fill)
             images = images.contiguous(memory_format=self.memory_format)
             yield torch.addcmul(self._shift, images, self._scale), labels, clusters
 
