@@ -83,7 +83,7 @@ def test_transductive_ids_are_told(capsys) -> None:
         (["fit", *SMALL, "partition=kmeans", "out="], "out= must name one file"),
         (["fit", *SMALL, "partition=kmeans", "partition.clusters=151"], "clusters must lie between 1 and"),
         (["fit", *SMALL, "partition=kmeans", "out=~no-such-user/ids.csv"], "no such user"),
-        (["fit", *SMALL, "partition=superclass"], "no attribute 'superclass'"),
+        (["fit", *SMALL, "partition=attribute", "partition.attribute=mood"], "no attribute 'mood'"),
         (["compare", *SMALL, "partition=kmeans", "against=/nowhere.csv"], "can't be read"),
         (["compare", *SMALL, "partition=kmeans", "dataset.split_seed=0,1"], "same images"),
         (

@@ -8,17 +8,29 @@ and, when the files are fetched in a form of their own, a converter in
 import difflib
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from cbnorm import plugins
 from cbnorm.data import extend
-from cbnorm.data.entry import Archive, DataFile, DataSet, DebianPackage, Files, NpmPackage, OtherForm, Source
+from cbnorm.data.entry import (
+    Archive,
+    Archives,
+    DataFile,
+    DataSet,
+    DebianPackage,
+    Files,
+    NpmPackage,
+    OtherForm,
+    Source,
+)
 from cbnorm.data.known import KNOWN
 from cbnorm.errors import CbnormError
 
 __all__ = [
     "DATA_SETS",
     "Archive",
+    "Archives",
     "DataFile",
     "DataSet",
     "DebianPackage",
@@ -28,9 +40,11 @@ __all__ = [
     "Source",
     "check_folder",
     "check_numbers",
+    "divided",
     "facts",
     "find",
     "fingerprint",
+    "fold_counts",
 ]
 
 DATA_SETS: Mapping[str, DataSet] = MappingProxyType({entry.key: entry for entry in KNOWN})
@@ -110,6 +124,33 @@ def check_folder(entry: DataSet, folder: str | None) -> None:
         raise CbnormError(f"dataset={entry.key} needs the folder of the images: dataset.folder=PATH")
     if folder is not None and not own:
         raise CbnormError(f"dataset={entry.key} reads no dataset.folder: use dataset=imagefolder")
+
+
+def divided(total: int, folds: int = 10, fold: int = 0) -> dict[str, int]:
+    """Images per part of a set without an official split: one of ``folds`` parts tests, the others train.
+
+    >>> divided(7390)
+    {'train': 6651, 'test': 739}
+    """
+    test = total * (fold + 1) // folds - total * fold // folds
+    return {"train": total - test, "test": test}
+
+
+def fold_counts(entry: DataSet, folds: int | None, fold: int) -> DataSet:
+    """Return an entry with the counts that a choice of folds leaves.
+
+    Raises:
+        CbnormError: A set with an official split is to be divided, or one without isn't, or impossible folds.
+    """
+    if not entry.divided:
+        if folds is not None or fold:
+            raise CbnormError(f"dataset={entry.key} has an official split: dataset.folds=null dataset.fold=0")
+        return entry
+    if folds is None:
+        raise CbnormError(f"dataset={entry.key} has no official split here: add dataset.folds=10")
+    if folds < 2 or not 0 <= fold < folds:
+        raise CbnormError(f"dataset.folds={folds} dataset.fold={fold}: fold must lie between 0 and folds - 1")
+    return replace(entry, counts=MappingProxyType(divided(sum(entry.counts.values()), folds, fold)))
 
 
 def check_numbers(entry: DataSet, val: int, train: int | None, test: int | None, image_size: int) -> None:

@@ -11,12 +11,19 @@ class DataFile:
     Attributes:
         name: File name inside the data set's folder.
         size: Bytes.
-        sha1: SHA-1 of the content, in hexadecimal.
+        sha1: SHA-1 of the content, in hexadecimal; empty when nobody has published one.
+        sha256: SHA-256 of the content, for such a file.
     """
 
     name: str
     size: int
-    sha1: str
+    sha1: str = ""
+    sha256: str = ""
+
+    @property
+    def checksum(self) -> str:
+        """The known checksum behind the name of its algorithm, as in ``sha1:0a1b…``."""
+        return f"sha1:{self.sha1}" if self.sha1 else f"sha256:{self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,16 @@ class NpmPackage:
 
 @dataclass(frozen=True)
 class Files:
-    """Single files on the data set's own site, each compressed with gzip.
+    """Single files on the data set's own site.
 
     Attributes:
-        archives: One per file; the name is the file's with ``.gz``.
+        archives: One per file; the name is the file's, with ``.gz`` when it is compressed with gzip.
+        form: What rewrites the files when they hold the images in another form, a name in
+            :data:`cbnorm.data.fetching.CONVERTERS`.
     """
 
     archives: tuple[Archive, ...]
+    form: str = ""
 
     @property
     def size(self) -> int:

@@ -25,6 +25,8 @@ def parts(entry: catalog.DataSet, source: catalog.Source, work: Path) -> list[Pa
 
     Several sets may have files of one name, archives have names of their own.
     """
+    if isinstance(source, catalog.Archives):
+        return [work / f"{entry.key}.{Path(one.url).name}.part" for one in source.archives]
     if isinstance(source, catalog.Files):
         return [work / f"{entry.key}.{Path(one.url).name}.part" for one in source.archives]
     return [work / f"{Path(source.url).name}.part"] if isinstance(source, catalog.Archive) else []
@@ -63,6 +65,8 @@ def obtain(
     result.mkdir()
     if isinstance(source, catalog.Archive):
         return _unpacked(entry, source, place, shown)
+    if isinstance(source, catalog.Archives):
+        return _side_by_side(entry, source, place, shown)
     if isinstance(source, catalog.Files):
         _single_files(entry, source, missing, place, shown)
     elif isinstance(source, catalog.OtherForm):
@@ -79,6 +83,14 @@ def _unpacked(entry: catalog.DataSet, source: catalog.Archive, place: Place, sho
     limit = 2 * sum(file.size for file in entry.files) or _UNPACKED_PER_PACKED * source.size
     unpack(part, place.scratch / "unpacked", limit=limit)
     return place.scratch / "unpacked" / (entry.folder or "")
+
+
+def _side_by_side(entry: catalog.DataSet, source: catalog.Archives, place: Place, shown: Reporter) -> Path:
+    for archive, part in zip(source.archives, parts(entry, source, place.parts), strict=True):
+        shown.begin(f"{archive}, {archive.size / 1e6:.0f} MB")
+        packed = download.fetch(archive, part, shown.bytes)
+        unpack(packed, place.scratch / "unpacked", limit=_UNPACKED_PER_PACKED * archive.size)
+    return place.scratch / "unpacked"
 
 
 def _single_files(

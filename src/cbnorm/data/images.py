@@ -8,7 +8,7 @@ import torch
 
 from cbnorm.data import catalog, cifar, digits, idx, opensets, pixels, sources
 from cbnorm.data.extend import read as read_plugged
-from cbnorm.data.splits import Split, divide
+from cbnorm.data.splits import Split, divide, fold_positions
 from cbnorm.errors import CbnormError
 
 READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
@@ -50,7 +50,7 @@ class ImageData:
     checksums: Mapping[str, str]
 
 
-def load(
+def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
     key: str,
     *,
     val_images: int,
@@ -61,6 +61,8 @@ def load(
     split: str = "stratified",
     split_seed: int = 0,
     statistics: str = "train",
+    folds: int | None = None,
+    fold: int = 0,
     download: bool = True,
 ) -> ImageData:
     """Load a data set and split it.
@@ -80,6 +82,9 @@ def load(
         split_seed: Decides which images validate and which train.
         statistics: ``train``: the moments are those of the images trained on; ``imagenet``: the
             customary ones of ImageNet.
+        folds: Of a set without an official split: into how many parts its images are divided, stratified
+            and the same for every seed.
+        fold: Which of them tests.
         download: Fetch what is missing; otherwise a missing file is an error.
 
     Returns:
@@ -90,7 +95,7 @@ def load(
             corrupt or can't be fetched.
     """
     numbers = (val_images, train_images, test_images, image_size)
-    known = catalog.find(key)
+    known = catalog.fold_counts(catalog.find(key), folds, fold)
     catalog.check_folder(known, folder)
     catalog.check_numbers(known, *numbers)
     if known.open:
@@ -98,22 +103,25 @@ def load(
     else:
         entry, checksums = known, dict(known.content)
         pool, test = _read(key, download)
-    catalog.check_numbers(entry, *numbers)
-    val_positions, rest = _divide(pool.labels, val_images, split, split_seed)
+    catalog.check_numbers(catalog.fold_counts(entry, folds, fold), *numbers)
+    places, tested = torch.arange(len(pool)), torch.arange(len(test))
+    if folds is not None:
+        places, tested = fold_positions(pool.labels, folds, fold)
+        test = pool
+    val_positions, rest = _divide(pool.labels[places], val_images, split, split_seed)
     if train_images is not None:
-        chosen, _ = divide(pool.labels[rest], train_images, split_seed, "subset")
+        chosen, _ = divide(pool.labels[places[rest]], train_images, split_seed, "subset")
         rest = rest[chosen]
-    test_positions = torch.arange(len(test))
     if test_images is not None:
-        test_positions, _ = divide(test.labels, test_images, 0, "test-subset")
-    train = _prepare(pool, rest, image_size)
-    val = _prepare(pool, val_positions, image_size)
+        tested = tested[divide(test.labels[tested], test_images, 0, "test-subset")[0]]
+    train = _prepare(pool, places[rest], image_size)
+    val = _prepare(pool, places[val_positions], image_size)
     mean, std = pixels.channel_moments(train.images) if statistics == "train" else IMAGENET_MOMENTS
     return ImageData(
         name=entry.name,
         train=train,
         val=val,
-        test=_prepare(test, test_positions, image_size),
+        test=_prepare(test, tested, image_size),
         mean=mean,
         std=std,
         num_classes=entry.num_classes,
@@ -134,11 +142,17 @@ def _read_open(
     found = opensets.find(key, folder, download=download)
     made = opensets.arrays(found, image_size)
     pool, test = (
-        Split(torch.from_numpy(images), torch.tensor([label for _, label in items]))
+        _labelled(torch.from_numpy(images), [label for _, label in items], found.layout.groups)
         for images, items in ((made.train, found.layout.train), (made.test, found.layout.test))
     )
     checksums = {"manifest": f"sha256:{found.known.digest}"}
     return found.entry, pool, test, checksums | {f"decoded {k}": v for k, v in made.checksums.items()}
+
+
+def _labelled(images: torch.Tensor, labels: list[int], groups: Mapping[str, tuple[int, ...]]) -> Split:
+    known = torch.tensor(labels, dtype=torch.int64)
+    attributes = {name: torch.tensor(ids)[known] for name, ids in groups.items()}
+    return Split(images, known, attributes=attributes)
 
 
 def _divide(

@@ -2,7 +2,16 @@
 
 from types import MappingProxyType
 
-from cbnorm.data.entry import Archive, DataFile, DataSet, DebianPackage, Files, NpmPackage, OtherForm
+from cbnorm.data.entry import (
+    Archive,
+    Archives,
+    DataFile,
+    DataSet,
+    DebianPackage,
+    Files,
+    NpmPackage,
+    OtherForm,
+)
 
 _CIFAR10_FILES = tuple(
     DataFile(name, 30_730_000, sha1)
@@ -216,4 +225,58 @@ IMAGE_FOLDER = DataSet(
     note="your own images, a folder per class: dataset.folder=PATH",
 )
 
-KNOWN = (CIFAR10, CIFAR100, TINY_IMAGENET, MNIST, FASHION_MNIST, DIGITS, IMAGE_FOLDER)
+OXFORD_PETS = DataSet(
+    key="oxford_pets",
+    name="Oxford-IIIT Pet",
+    class_names=(),  # the folder tells them
+    counts=MappingProxyType({"train": 6_651, "test": 739}),
+    image_shape=(3, 256, 256),
+    content=MappingProxyType({}),
+    folder="oxford-iiit-pet",
+    sources=(
+        Archives(
+            (
+                Archive(
+                    "https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",
+                    md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
+                    size=791_918_971,
+                ),
+                Archive(
+                    "https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",
+                    md5="95a8c909bbe2e81eed6a22bccdf3f68f",
+                    size=19_173_078,
+                ),
+            )
+        ),
+    ),
+    note="CC BY-SA 4.0; cite Parkhi et al. (2012); divided by dataset.folds, not by its official lists",
+    open=True,
+    marks=("images", "annotations/list.txt", "annotations/trainval.txt", "annotations/test.txt"),
+    divided=True,
+)
+
+OXFORD_PETS_SAMPLE = DataSet(
+    key="oxford_pets_sample",
+    name="Oxford-IIIT Pet sample",
+    class_names=(),
+    counts=MappingProxyType({"train": 846, "test": 94}),
+    image_shape=(3, 256, 256),
+    content=MappingProxyType({}),
+    folder="oxford-pets-sample",
+    note="some images of Oxford-IIIT Pet, in a folder of your own making; numbers on it are none on the set",
+    open=True,
+    marks=("images",),
+    divided=True,
+)
+
+KNOWN = (
+    CIFAR10,
+    CIFAR100,
+    TINY_IMAGENET,
+    MNIST,
+    FASHION_MNIST,
+    DIGITS,
+    OXFORD_PETS,
+    OXFORD_PETS_SAMPLE,
+    IMAGE_FOLDER,
+)

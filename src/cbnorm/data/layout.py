@@ -1,6 +1,7 @@
 """Which files of an open data set are images, of which class, and for which purpose."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class Layout:
         lists: Further files that decide what is read, such as lists of labels.
         side: Height and width to which images are brought on reading; None: they have one size.
         held_out: Share of ``train`` that becomes the test set, chosen by content.
+        pad: Bring images to ``side`` whole, their longer side scaled to it, in the middle of black.
+        groups: By name, one id per class: attributes of the images that follow from the class.
     """
 
     name: str
@@ -24,6 +27,8 @@ class Layout:
     lists: tuple[str, ...] = ()
     side: int | None = None
     held_out: float = 0.0
+    pad: bool = False
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:

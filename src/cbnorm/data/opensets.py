@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from cbnorm.data import catalog, imagefolder, sources, tinyimagenet
+from cbnorm.data import catalog, imagefolder, oxford_pets, sources, tinyimagenet
 from cbnorm.data.layout import Layout
 from cbnorm.data.manifest import Manifest, manifest
 from cbnorm.data.prepared import Prepared, prepare
@@ -18,6 +18,8 @@ from cbnorm.errors import CbnormError
 
 LAYOUTS: dict[str, Callable[[Path], Layout]] = {
     "imagefolder": imagefolder.layout,
+    "oxford_pets": oxford_pets.layout,
+    "oxford_pets_sample": oxford_pets.sample_layout,
     "tinyimagenet": tinyimagenet.layout,
 }
 
@@ -63,8 +65,11 @@ def find(key: str, folder: str | None = None, *, download: bool = True) -> Found
         shown.begin(f"reading {whole.name}")
         known = manifest(place, whole.files, _root() / f"{key}-{_short(place)}.json", shown.bytes)
     layout = imagefolder.hold_out(whole, known)
-    counts = MappingProxyType({"train": len(layout.train), "test": len(layout.test)})
-    entry = replace(catalog.find(key), name=layout.name, class_names=layout.class_names, counts=counts)
+    entry = catalog.find(key)
+    counts = {"train": len(layout.train), "test": len(layout.test)}
+    if entry.divided:
+        counts = catalog.divided(len(layout.train))
+    entry = replace(entry, name=layout.name, class_names=layout.class_names, counts=MappingProxyType(counts))
     found = Found(entry, place, layout, known)
     _fingerprints[key, place] = found.fingerprint
     return found
@@ -90,7 +95,8 @@ def arrays(found: Found, side: int) -> Prepared:
     Raises:
         CbnormError: An image is broken, or the data folder can't be written.
     """
-    layout = found.layout if found.entry.folder else replace(found.layout, side=side)
+    one_size = found.entry.folder and not found.layout.pad
+    layout = found.layout if one_size else replace(found.layout, side=side)
     with reporter(visible=True) as shown:
         return prepare(found.entry.key, found.folder, _root(), layout, found.known, shown)
 

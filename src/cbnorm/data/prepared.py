@@ -43,7 +43,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         train: uint8 (N, 3, H, W), mapped into memory.
-        test: The same for the test images.
+        test: The same for the test images; none where the layout names none.
         checksums: Of the decoded pixels and the library that decoded them, by name.
     """
 
@@ -68,7 +68,8 @@ def prepare(key: str, folder: Path, root: Path, layout: Layout, known: Manifest,
     Raises:
         CbnormError: An image is broken or has another size, or ``root`` can't be written.
     """
-    arrangement = hashlib.sha256(json.dumps([layout.train, layout.test, layout.side]).encode()).hexdigest()
+    decided = [layout.train, layout.test, layout.side, *(["pad"] if layout.pad else [])]
+    arrangement = hashlib.sha256(json.dumps(decided).encode()).hexdigest()
     target = root / f"{key}-{known.digest[:16]}-{arrangement[:8]}"
     if not target.is_dir():
         try:
@@ -84,7 +85,7 @@ def prepare(key: str, folder: Path, root: Path, layout: Layout, known: Manifest,
             raise CbnormError(
                 f"{layout.name} can't be prepared in {root} ({error}); set CBNORM_DATA_DIR"
             ) from error
-    return _open(target)
+    return _open(target, tests=bool(layout.test))
 
 
 def _decode_all(
@@ -98,15 +99,17 @@ def _decode_all(
         made = Path(scratch) / "made"
         made.mkdir()
         for part, items in parts.items():
+            if not items:
+                continue
             names = [name for name, _ in items]
-            images = _decoded(folder, names, layout.side, known)
+            images = _decoded(folder, names, layout, known)
             checksums[part] = _store(made / f"{part}.npy", len(names), images, shown)
         (made / "checksums.json").write_text(json.dumps(checksums), encoding="utf8")
         appear(made, target)
 
 
 def _decoded(
-    folder: Path, names: Sequence[str], side: int | None, known: Manifest
+    folder: Path, names: Sequence[str], layout: Layout, known: Manifest
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yield each image with the size of its file."""
     expected, first = known.checksums, None
@@ -114,7 +117,7 @@ def _decoded(
         raw = read_bytes(folder / name)
         if hashlib.sha1(raw, usedforsecurity=False).hexdigest() != expected[name]:
             raise CbnormError(f"{folder / name} changed while it was read; try again")
-        image = decode(raw, folder / name, side)
+        image = decode(raw, folder / name, layout.side, layout.pad)
         first = first or image.shape
         if image.shape != first:
             found, others = (f"{height}x{width}" for _, height, width in (image.shape, first))
@@ -138,7 +141,7 @@ def _store(target: Path, count: int, images: Iterator[tuple[np.ndarray, int]], s
     return f"sha1:{pixels.hexdigest()}"
 
 
-def decode(raw: bytes, path: Path, side: int | None) -> np.ndarray:
+def decode(raw: bytes, path: Path, side: int | None, pad: bool = False) -> np.ndarray:
     """Decode an image file.
 
     Args:
@@ -146,6 +149,7 @@ def decode(raw: bytes, path: Path, side: int | None) -> np.ndarray:
         path: Its name, for the message.
         side: Scale the shorter side to this length and cut a square from the centre, the camera's
             note of which side is up respected; None: keep all pixels as they are.
+        pad: Scale the longer side instead, and fill up with black, see :func:`padded`.
 
     Returns:
         uint8 (3, H, W); grey images have three equal channels.
@@ -156,7 +160,8 @@ def decode(raw: bytes, path: Path, side: int | None) -> np.ndarray:
     try:
         # Images may be odd in ways that don't matter; what can't be decoded is an error.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(raw)) as image:
-            rgb = _rgb(image) if side is None else square(_rgb(ImageOps.exif_transpose(image)), side)
+            fit = padded if pad else square
+            rgb = _rgb(image) if side is None else fit(_rgb(ImageOps.exif_transpose(image)), side)
     except _BROKEN as error:
         gist = (str(error).splitlines() or [type(error).__name__])[0]
         raise CbnormError(f"{path} can't be decoded ({gist}); replace or delete it") from error
@@ -180,10 +185,29 @@ def square(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
 
-def _open(target: Path) -> Prepared:
+def padded(image: Image.Image, side: int) -> Image.Image:
+    """Scale the longer side to ``side``, keeping the aspect, in the middle of black.
+
+    TensorFlow's ``resize_with_pad``, which the authors use, but for what lies between pixels when an image
+    shrinks: Pillow's bilinear filter grows with the step, so that nothing is skipped.
+    """
+    longer = max(image.size)
+    width, height = (max(1, round(length * side / longer)) for length in image.size)
+    whole = Image.new("RGB", (side, side))
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+    whole.paste(scaled, ((side - width) // 2, (side - height) // 2))
+    return whole
+
+
+def _open(target: Path, *, tests: bool) -> Prepared:
     try:
         # Mapped copy-on-write: torch wants arrays that could be written.
-        train, test = (np.load(target / f"{part}.npy", mmap_mode="c") for part in ("train", "test"))
+        train = np.load(target / "train.npy", mmap_mode="c")
+        test = (
+            np.load(target / "test.npy", mmap_mode="c")
+            if tests
+            else np.empty((0, *train.shape[1:]), np.uint8)
+        )
         checksums = json.loads((target / "checksums.json").read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
         raise CbnormError(f"{target} is damaged ({error}): delete it, and it is made anew") from error

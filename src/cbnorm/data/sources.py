@@ -120,7 +120,7 @@ def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, s
             remove(part for other in entry.sources for part in fetching.parts(entry, other, work))
         return
     raise CbnormError(
-        f"{entry.name} could not be fetched: {'; '.join(tried)}"
+        f"{entry.name} could not be fetched: {'; '.join(tried) or 'there is no source for it'}"
         f". CBNORM_DATA_DIR may name a folder that holds {entry.folder}/"
     )
 

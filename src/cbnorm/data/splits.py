@@ -16,7 +16,8 @@ class Split:
         images: uint8 (N, C, H, W).
         labels: int64 (N,).
         indices: int64 (N,): the place of each image in the official split it comes from.
-        attributes: Further ids of each image by name, int64 (N,): CIFAR-100's ``superclass``.
+        attributes: Further ids of each image by name, int64 (N,): CIFAR-100's ``superclass``,
+            ``species`` of pets.
     """
 
     images: torch.Tensor
@@ -86,3 +87,26 @@ def divide(labels: torch.Tensor, first: int, seed: int, name: str) -> tuple[torc
     """
     order = stratified_order(labels, seed, name)
     return order[:first].sort().values, order[first:].sort().values
+
+
+def fold_positions(labels: torch.Tensor, folds: int, fold: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Divide images into ``folds`` stratified parts, one of which tests.
+
+    Every image is in one test part, and a class with n images has n / folds of them in each, rounded up or
+    down. The division depends on the labels alone.
+
+    Args:
+        labels: int64 (N,).
+        folds: Number of parts.
+        fold: The part that tests, from 0.
+
+    Returns:
+        Positions of the other images and of those of the part, each in increasing order, int64.
+
+    >>> [fold_positions(torch.tensor([0, 0, 1, 1]), 2, fold)[1].numel() for fold in (0, 1)]
+    [2, 2]
+    """
+    order = stratified_order(labels, 0, "folds")
+    first, last = len(labels) * fold // folds, len(labels) * (fold + 1) // folds
+    others = torch.cat([order[:first], order[last:]])
+    return others.sort().values, order[first:last].sort().values
