@@ -10,10 +10,12 @@ from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs import weights
-from cbnorm.runs.build import build, build_task
+from cbnorm.runs.build import build
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.store import Store
+from cbnorm.tasks.classification import ClassificationReader
+from cbnorm.tasks.predictions import predict
 
 WORDS = [
     "budget=smoke",
@@ -50,12 +52,10 @@ def with_network(store: Store, *words: str) -> RunConfig:
 def test_a_run_keeps_the_weights_of_its_best_epoch(store: Store) -> None:
     run = run_id(compose_run([*WORDS, "norm=bn"]))
     state = weights.read(store.folder(run), run)
-    task = build_task(compose_run([*WORDS, "norm=bn"]), 10)
-    task.model.load_state_dict(state)
     parts = build(compose_run([*WORDS, "norm=bn"]), torch.device("cpu"))
-    task.eval()
-    with torch.no_grad():
-        predicted = torch.cat([task(images).argmax(1) for images, _, _ in parts.test])
+    parts.task.model.load_state_dict(state)
+    assert isinstance(parts.reader, ClassificationReader)
+    predicted = predict(parts.task, parts.reader.test).predicted
     with np.load(store.folder(run) / "predictions.npz") as saved:
         assert predicted.tolist() == saved["best_epoch2"].tolist()
     assert (store.folder(run) / weights.NAME).stat().st_size < weights.LARGEST

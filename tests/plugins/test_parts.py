@@ -15,7 +15,7 @@ from cbnorm.data.images import load
 from cbnorm.data.overview import describe_all
 from cbnorm.errors import CbnormError
 from cbnorm.norms import cluster_ids, convert_norm, create_norm
-from cbnorm.runs.build import build_task
+from cbnorm.runs.build import build_network
 from cbnorm.runs.plan import read_rows
 from cbnorm.tasks.optimizers import create_optimizer
 
@@ -25,7 +25,7 @@ LAYER += "        super().__init__()\n"
 
 
 def network(*words: str) -> nn.Module:
-    return build_task(compose_run(["budget=smoke", *words]), 10, 3).model
+    return build_network(compose_run(["budget=smoke", *words]), 10, 3)
 
 
 @pytest.mark.usefixtures("example")

@@ -12,6 +12,7 @@ import torch
 from cbnorm.config.compose import compose_run
 from cbnorm.runs.build import build
 from cbnorm.runs.identity import NUMERICS_VERSION
+from cbnorm.tasks.classification import ClassificationReader
 
 GOLDEN = Path(__file__).with_name("golden.json")
 COMMON = [
@@ -41,6 +42,7 @@ def losses(words: list[str]) -> list[float]:
     config = compose_run([*COMMON, *words])
     torch.set_num_threads(1)
     parts = build(config, torch.device("cpu"))
+    assert isinstance(parts.reader, ClassificationReader)
     optimizer = parts.task.configure_optimizers()
     found = []
     for index, batch in enumerate(parts.train.epoch(0)):
@@ -51,7 +53,7 @@ def losses(words: list[str]) -> list[float]:
         found.append(loss.item())
     parts.task.eval()
     with torch.no_grad():
-        found.append(parts.task.training_step(next(iter(parts.val)), 0).item())
+        found.append(parts.task.training_step(next(iter(parts.reader.val)), 0).item())
     return found
 
 

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from cbnorm.config.canonical import canonical, flatten
 from cbnorm.config.compose import compose_run
-from cbnorm.config.schema import LATER_OPTIONS, NORM_OPTIONS, RunConfig
+from cbnorm.config.schema import (
+    LATER_OPTIONS,
+    MODEL_OPTIONS,
+    NORM_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    SCHEDULE_OPTIONS,
+    RunConfig,
+)
 from cbnorm.runs.identity import digest, identity, row_of, run_id
 
 BASE = compose_run(["norm=ucb"])
@@ -88,6 +95,7 @@ LATER_VALUES: dict[str, Any] = {
     "model.bn_momentum": 0.01,
     "model.last_kernel": 5,
     "model.head": "flatten",
+    "optimizer.schedule": "cosine",
     "norm.temper": True,
     "norm.init": "first_batch",
     "partition.test": "refit",
@@ -119,6 +127,30 @@ def test_options_that_a_norm_ignores_do_not(norm: str, option: str) -> None:
     other = others.get(type(value), lambda _: "x")(value)
     changed = config.model_copy(update={"norm": config.norm.model_copy(update={option: other})})
     assert (run_id(changed) == run_id(config)) == (option not in NORM_OPTIONS[norm])
+
+
+@pytest.mark.parametrize("model", sorted(MODEL_OPTIONS))
+def test_options_that_a_model_ignores_do_not(model: str) -> None:
+    config = compose_run([f"model={model}"])
+    read = {"placement", *MODEL_OPTIONS[model]}
+    others = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 0.1, list: lambda v: [9, *v]}
+    for option in config.model.model_fields_set - {"name", "options"}:
+        value = getattr(config.model, option)
+        other = others.get(type(value), lambda _: "other")(value)
+        assert (run_id(change(config, f"model.{option}", other)) == run_id(config)) == (option not in read)
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULE_OPTIONS))
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZER_OPTIONS))
+def test_options_that_an_optimizer_ignores_do_not(optimizer: str, schedule: str) -> None:
+    config = compose_run([f"optimizer={optimizer}", f"optimizer.schedule={schedule}"])
+    read = {"schedule", *OPTIMIZER_OPTIONS[optimizer], *SCHEDULE_OPTIONS[schedule]}
+    others = {bool: lambda v: not v, float: lambda v: v + 0.1, list: lambda _: [0.1, 0.2]}
+    for option in config.optimizer.model_fields_set - {"name", "schedule"}:
+        value = getattr(config.optimizer, option)
+        other = others.get(type(value), lambda _: "absolute")(value)
+        changed = change(config, f"optimizer.{option}", other)
+        assert (run_id(changed) == run_id(config)) == (option not in read)
 
 
 def test_the_partition_counts_only_for_norms_that_take_clusters() -> None:

@@ -50,7 +50,7 @@ def test_a_moment_puts_the_best_weights_back_and_the_next_epoch_starts_there(
     assert rolled[2] != plain[2]
     assert all(torch.equal(state["model"][key], value) for key, value in best["model"].items())
     # The optimizer goes on from where it was: three batches an epoch, four epochs.
-    assert {float(s["step"]) for s in state["optimizer"]["state"].values()} == {12.0}
+    assert {float(s["step"]) for s in state["optimizers"][0]["state"].values()} == {12.0}
 
 
 def test_a_run_that_rolls_back_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

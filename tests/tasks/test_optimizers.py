@@ -42,3 +42,13 @@ def test_norm_layers_decay_only_when_told(norm: str, options: dict[str, int]) ->
     assert shrinkage([*words, "optimizer.decay_norms=true"], norm, **options)[1] == pytest.approx(
         1e-3, rel=1e-2
     )
+
+
+def test_adam_and_sgd_add_decay_to_the_gradient() -> None:
+    """One step without gradients: SGD subtracts rate times decay (Nesterov 1.9 of it), Adam the rate."""
+    sgd = ["optimizer=sgd", "optimizer.lr=0.01", "optimizer.weight_decay=0.1"]
+    assert shrinkage(sgd)[0] == pytest.approx(1.9e-3, rel=1e-2)
+    assert shrinkage([*sgd, "optimizer.nesterov=false"])[0] == pytest.approx(1e-3, rel=1e-2)
+    adam = ["optimizer=adam", "optimizer.lr=0.01"]
+    assert shrinkage([*adam, "optimizer.weight_decay=0.1"])[0] == pytest.approx(1e-2, rel=1e-2)
+    assert shrinkage(adam)[0] == 0

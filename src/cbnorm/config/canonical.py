@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cbnorm.config.choices import model_options, needs_clusters, norm_options, qualified
+from cbnorm.config.choices import needs_clusters, options_read, qualified
 from cbnorm.config.schema import LATER_OPTIONS, RunConfig
 from cbnorm.partitions.choices import counted
 
@@ -14,17 +14,16 @@ _PLACE_OF_EXECUTION = {"accelerator", "device"}
 def canonical(config: RunConfig) -> dict[str, Any]:
     """Config values that can change a run's numbers, as plain data in a fixed form.
 
-    Two configs with equal canonical values are the same run: options that the chosen norm
-    ignores, the partition when the norm takes no clusters, names of presets, the logger, the
-    place of execution and of the data are left out, and so are later options at the value that
+    Two configs with equal canonical values are the same run: options that the chosen norm, model,
+    optimizer and task ignore, the partition when the norm takes no clusters, names of presets, the logger,
+    the place of execution and of the data are left out, and so are later options at the value that
     changes nothing (:data:`cbnorm.config.schema.LATER_OPTIONS`). What another package brings along
     is called by its package and name.
     """
     values = config.model_dump(exclude=_IGNORED)
-    norm = config.norm.name
-    values["norm"] = {"name": norm} | {key: values["norm"][key] for key in norm_options(norm)}
-    values["partition"] = _partition(values["partition"], needed=needs_clusters(norm))
-    values["model"] = model_options(values["model"])
+    for group, options in options_read(config).items():
+        values[group] = {key: values[group][key] for key in ("name", *options)}
+    values["partition"] = _partition(values["partition"], needed=needs_clusters(config.norm.name))
     for kind in ("norm", "model", "dataset"):
         values[kind]["name"] = qualified(kind, values[kind]["name"])
     values["model"]["placement"] = sorted(set(values["model"]["placement"]))

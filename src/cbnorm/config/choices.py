@@ -4,11 +4,18 @@ import sys
 from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from cbnorm import plugins
 from cbnorm.config.locations import conf_dir, experiments_dir
-from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.config.schema import (
+    CLUSTERED_NORMS,
+    MODEL_OPTIONS,
+    NORM_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    SCHEDULE_OPTIONS,
+    TASK_OPTIONS,
+    RunConfig,
+)
 from cbnorm.errors import CbnormError
 
 
@@ -70,20 +77,32 @@ def needs_clusters(name: str) -> bool:
     return plugins.find("norm", name).entry.group == plugins.CLUSTERED_NORMS
 
 
-def model_options(values: dict[str, Any]) -> dict[str, Any]:
-    """What a model reads of ``model``: our own all but ``options``, those of other packages nothing else."""
-    if is_own("model", values["name"]):
-        return {key: value for key, value in values.items() if key != "options"}
-    return {key: values[key] for key in ("name", "placement", "options")}
+def model_options(name: str) -> tuple[str, ...]:
+    """Which options of ``model`` a model reads."""
+    return "placement", *MODEL_OPTIONS.get(name, ("options",))
+
+
+def optimizer_options(name: str, schedule: str) -> tuple[str, ...]:
+    """Which options of ``optimizer`` an optimizer and a schedule of its rate read."""
+    return *OPTIMIZER_OPTIONS[name], "schedule", *SCHEDULE_OPTIONS[schedule]
+
+
+def options_read(run: RunConfig) -> dict[str, tuple[str, ...]]:
+    """By group, the options that the chosen norm, model, optimizer and task read."""
+    return {
+        "norm": norm_options(run.norm.name),
+        "model": model_options(run.model.name),
+        "optimizer": optimizer_options(run.optimizer.name, run.optimizer.schedule),
+        "task": TASK_OPTIONS[run.task.name],
+    }
 
 
 def ignored(run: RunConfig, key: str) -> bool:
-    """Whether the chosen norm or model does not read an option such as ``norm.eps``."""
+    """Whether what was chosen in a group does not read an option such as ``norm.eps``."""
     group, _, rest = key.partition(".")
     option = rest.partition(".")[0]
-    if group == "norm" and option:
-        return option not in {"name", *norm_options(run.norm.name)}
-    return group == "model" and bool(option) and option not in model_options(run.model.model_dump())
+    read = options_read(run)
+    return group in read and bool(option) and option not in {"name", *read[group]}
 
 
 def qualified(kind: str, name: str) -> str:

@@ -249,7 +249,7 @@ def _check_combination(run: RunConfig) -> None:
     catalog.check_folder(images, d.folder)
     catalog.check_numbers(images, d.val_images, d.train_images, d.test_images, d.image_size)
     if run.model.name == "shallow_cnn":
-        if max(run.model.placement, default=0) > 4:
+        if not set(run.model.placement) <= {1, 2, 3, 4}:
             raise CbnormError(f"model.placement={run.model.placement}: shallow_cnn has norm layers 1 to 4")
         if run.dataset.image_size < 32 or run.dataset.image_size % 8:
             raise CbnormError(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Percent = Annotated[int, Field(gt=0, le=100)]
 
@@ -39,14 +40,25 @@ class DatasetConfig(Group):
 
 
 class ModelConfig(Group):
-    """The network, which of its norm layers are replaced (1 is the first), and what the others are."""
+    """The network; `placement` says which of its norm layers are replaced (1 is the first, 0 the image).
+
+    `MODEL_OPTIONS` says which options each model reads.
+    """
 
     name: str
-    placement: list[Positive]
+    placement: list[NotNegative]
     bn_eps: Annotated[float, Field(gt=0)]
     bn_momentum: Annotated[float, Field(gt=0, le=1)]
     last_kernel: Literal[3, 5]
     head: Literal["pool", "flatten"]
+    depth: Positive
+    variant: Literal["bc", "plain"]
+    stem_width: Positive
+    dropout: Fraction
+    bookkeeping: Literal["paper", "released"]
+    init: Literal["he", "glorot"]
+    ln_eps: Annotated[float, Field(gt=0)]
+    rescale: bool
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -98,15 +110,23 @@ class NormConfig(Group):
 
 
 class OptimizerConfig(Group):
-    """The optimizer. `decay: absolute` means weight decay that is not multiplied by the rate."""
+    """The optimizer, its rate's schedule, and two readings of weight decay.
 
-    name: Literal["adamw"]
+    `OPTIMIZER_OPTIONS` and `SCHEDULE_OPTIONS` say which options each reads.
+    """
+
+    name: Literal["adamw", "adam", "sgd"]
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     decay: Literal["times_lr", "absolute"]
     decay_norms: bool
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
     eps: Annotated[float, Field(gt=0)]
+    momentum: Fraction
+    nesterov: bool
+    schedule: Literal["constant", "steps", "cosine"]
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]]
+    factor: Fraction
 
 
 class TrainerConfig(Group):
@@ -184,6 +204,34 @@ NORM_OPTIONS: dict[str, tuple[str, ...]] = {
     "cluster_bn": (*_TRACKED, "affine", "scale", "unknown"),
 }
 
+_BN = ("bn_eps", "bn_momentum")
+#: Which options of :class:`ModelConfig` each of our models reads, besides `placement`.
+MODEL_OPTIONS: dict[str, tuple[str, ...]] = {
+    "shallow_cnn": (*_BN, "last_kernel", "head"),
+    "densenet": (*_BN, "depth", "variant", "stem_width", "dropout", "bookkeeping", "init"),
+    "vit": ("ln_eps",),
+    "oxford_cnn": _BN,
+    "wrn": (*_BN, "rescale"),
+}
+
+_ADAM = ("lr", "weight_decay", "decay_norms", "betas", "eps")
+#: Which options of :class:`OptimizerConfig` each optimizer reads, besides the schedule's.
+OPTIMIZER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "adamw": (*_ADAM, "decay"),
+    "adam": _ADAM,
+    "sgd": ("lr", "weight_decay", "decay_norms", "momentum", "nesterov"),
+}
+
+#: Which options of :class:`OptimizerConfig` each schedule reads.
+SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "steps": ("milestones", "factor"),
+    "cosine": ("factor",),
+}
+
+#: Which options of :class:`TaskConfig` each task reads.
+TASK_OPTIONS: dict[str, tuple[str, ...]] = {"classification": ()}
+
 #: Norms that need the cluster of every image.
 CLUSTERED_NORMS = frozenset({"scb", "scb_base", "conditional_bn", "cluster_bn"})
 
@@ -196,6 +244,7 @@ LATER_OPTIONS: dict[str, Any] = {
     "model.bn_momentum": 0.1,
     "model.last_kernel": 3,
     "model.head": "pool",
+    "optimizer.schedule": "constant",
     "norm.temper": False,
     "norm.init": "spread",
     "partition.test": "predict",

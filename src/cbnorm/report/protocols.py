@@ -174,10 +174,10 @@ def multiplications(protocol: str) -> int:
 
 
 def _network(protocol: str, method: str, dataset: str) -> Any:
-    from cbnorm.runs.build import build_task
+    from cbnorm.runs.build import build_network
 
     config = compose_run([f"protocol={protocol}", f"norm={method}", f"dataset={dataset}", "budget=full"])
-    return build_task(config, DATA_SETS[dataset], config.partition.clusters).model
+    return build_network(config, DATA_SETS[dataset], config.partition.clusters)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -7,7 +7,7 @@ from torch import nn
 
 from cbnorm import plugins
 from cbnorm.config.choices import is_own, needs_clusters
-from cbnorm.config.schema import NORM_OPTIONS, ModelConfig, NormConfig
+from cbnorm.config.schema import MODEL_OPTIONS, NORM_OPTIONS, ModelConfig, NormConfig
 from cbnorm.errors import CbnormError
 from cbnorm.models import MODELS
 from cbnorm.norms import create_norm, takes_clusters
@@ -49,7 +49,7 @@ def model_arguments(model: ModelConfig) -> dict[str, Any]:
     """What a network is given by name, besides the size of the images."""
     if not is_own("model", model.name):
         return dict(model.options)
-    return model.model_dump(exclude={"name", "placement", "options"})
+    return {key: getattr(model, key) for key in MODEL_OPTIONS[model.name]}
 
 
 def model_factory(model: ModelConfig) -> Callable[..., nn.Module]:

@@ -1,5 +1,6 @@
-"""From a config to the parts of a run: data, partition, network, task, batches."""
+"""From a config to the parts of a run: data, partition, network, task, batches, reader."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,13 @@ from cbnorm.data.augment import Augmentation
 from cbnorm.data.batches import Batches
 from cbnorm.data.images import ImageData, load
 from cbnorm.data.streams import derived_seed
+from cbnorm.errors import CbnormError
 from cbnorm.partitions import Assignment
 from cbnorm.runs.arguments import make_norm, model_arguments, model_factory, norm_arguments
 from cbnorm.runs.partitioning import partition_of, splits_of
-from cbnorm.tasks.classification import Classification
+from cbnorm.runs.resume import Training
+from cbnorm.tasks.base import Reader, Task
+from cbnorm.tasks.classification import Classification, ClassificationReader
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,9 @@ class Parts:
     data: ImageData
     partition: Assignment | None
     clusters: dict[str, Tensor]
-    task: Classification
-    train: Batches
-    val: Batches
-    test: Batches
+    task: Task
+    train: Training
+    reader: Reader
 
 
 def load_data(config: RunConfig) -> ImageData:
@@ -55,44 +58,80 @@ def norm_layer(config: RunConfig, num_features: int, num_clusters: int | None = 
     return make_norm(norm.name, num_features, options)
 
 
-def build_task(config: RunConfig, num_classes: int, num_clusters: int | None = None) -> Classification:
-    """The network in its initial state, which depends on the seed alone, wrapped in its task."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(config.seed, "init"))
-        model = model_factory(config.model)(
-            num_classes,
-            lambda features: norm_layer(config, features, num_clusters),
-            config.model.placement,
-            **model_arguments(config.model),
-            image_size=config.dataset.image_size,
-        )
+def build_network(config: RunConfig, num_classes: int, num_clusters: int | None = None) -> nn.Module:
+    """A classifier in its initial state, which depends on the seed alone.
+
+    Raises:
+        CbnormError: The network has no place where the norm is to be put, or can't take images of this size.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(config.seed, "init"))
+            model = model_factory(config.model)(
+                num_classes,
+                lambda features: norm_layer(config, features, num_clusters),
+                config.model.placement,
+                **model_arguments(config.model),
+                image_size=config.dataset.image_size,
+            )
+    except ValueError as error:
+        raise CbnormError(f"model={config.model.name}: {error}") from error
+    return in_layout(model, config)
+
+
+def in_layout(model: nn.Module, config: RunConfig) -> nn.Module:
+    """A network in the memory layout of a config."""
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Classification(model, config.optimizer, bf16=config.trainer.precision == "bf16")
+    return model
+
+
+def batches_of(
+    config: RunConfig,
+    data: ImageData,
+    name: str,
+    clusters: Tensor | None,
+    device: torch.device,
+    augmentation: Augmentation | None = None,
+) -> Batches:
+    """Batches of a split: ``train`` in a new order every epoch, ``val`` and ``test`` as they are."""
+    return Batches(
+        splits_of(data)[name],
+        clusters,
+        batch_size=config.trainer.batch_size,
+        mean=data.mean,
+        std=data.std,
+        seed=config.seed,
+        augmentation=augmentation,
+        shuffle=name == "train",
+        device=device,
+        memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format,
+    )
 
 
 def build(config: RunConfig, device: torch.device) -> Parts:
     """Build all parts of a run."""
+    return BUILDERS[config.task.name](config, device)
+
+
+def build_classification(config: RunConfig, device: torch.device) -> Parts:
+    """The parts of a run that learns to classify."""
     data = load_data(config)
-    splits = splits_of(data)
-    partition = partition_of(config, data, device, lambda other: build_task(other, data.num_classes).model)
+    partition = partition_of(config, data, device, lambda other: build_network(other, data.num_classes))
     clusters = {} if partition is None else dict(partition.ids)
-    task = build_task(config, data.num_classes, None if partition is None else partition.num_clusters)
-
-    def batches(name: str, augmentation: Augmentation | None = None) -> Batches:
-        return Batches(
-            splits[name],
-            clusters.get(name),
-            batch_size=config.trainer.batch_size,
-            mean=data.mean,
-            std=data.std,
-            seed=config.seed,
-            augmentation=augmentation,
-            shuffle=name == "train",
-            device=device,
-            memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format,
-        )
-
+    model = build_network(config, data.num_classes, None if partition is None else partition.num_clusters)
     a = config.dataset.augmentation
-    train = batches("train", Augmentation(a.flip, a.rotation, a.zoom))
-    return Parts(data, partition, clusters, task, train, batches("val"), batches("test"))
+    augmentation = Augmentation(a.flip, a.rotation, a.zoom)
+    train = batches_of(config, data, "train", clusters.get("train"), device, augmentation)
+    task = Classification(
+        model,
+        config.optimizer,
+        steps=len(train) * config.trainer.max_epochs,
+        bf16=config.trainer.precision == "bf16",
+    )
+    val, test = (batches_of(config, data, name, clusters.get(name), device) for name in ("val", "test"))
+    return Parts(data, partition, clusters, task, train, ClassificationReader(data.num_classes, val, test))
+
+
+#: What makes the parts of a run, by the name of its task.
+BUILDERS: dict[str, Callable[[RunConfig, torch.device], Parts]] = {"classification": build_classification}

@@ -153,9 +153,7 @@ def _begin(
             folder,
             run,
             moments,
-            parts.data.num_classes,
-            parts.val,
-            parts.test,
+            parts.reader,
             on_epoch,
             rollback=config.trainer.rollback,
         )

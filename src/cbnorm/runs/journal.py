@@ -4,35 +4,33 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cbnorm._torchvision  # noqa: F401  (before lightning)
 
 import lightning
-import torch
+from torch import Tensor
 
-from cbnorm.data.batches import Batch
 from cbnorm.runs.files import append_line, write_bytes
-from cbnorm.tasks.classification import Classification
-from cbnorm.tasks.predictions import Predictions, predict
+from cbnorm.tasks.base import Metrics, Reader, Reading, Task
 
 
 class Journal(lightning.Callback):
-    """Keeps a run's history and state; the one place that reads validation and test images.
+    """Keeps a run's history and state; has validation and test images read.
 
-    After every epoch the validation accuracy is read. At the moments the test set is read twice: with the
-    weights of the best validation accuracy so far, on a copy of the model, and with the last weights.
-    Training never sees either, unless it rolls back. A loss that is not finite ends the run as diverged.
+    After every epoch validation is read. At the moments the test set is read twice: with the weights of the
+    best validation score so far, on a copy of the model, and with the last weights; where the reader selects
+    nothing, both are the last. Training never sees either, unless it rolls back. A loss that is not finite
+    ends the run as diverged.
 
     Args:
         folder: The run's folder.
         run: The run's id.
         moments: Epoch by per cent, from :func:`cbnorm.runs.moments.moment_epochs`.
-        num_classes: For the metrics averaged over classes.
-        val: Batches of the validation images.
-        test: Batches of the test images.
+        reader: Reads validation and test images.
         on_epoch: Told every line of the history as it is written.
         rollback: Go on from the best weights after every moment, the optimizer's state kept, as the authors'
             SCB-Norm notebooks do.
@@ -43,19 +41,18 @@ class Journal(lightning.Callback):
         folder: Path,
         run: str,
         moments: dict[int, int],
-        num_classes: int,
-        val: Iterable[Batch],
-        test: Iterable[Batch],
+        reader: Reader,
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
         *,
         rollback: bool = False,
     ) -> None:
-        self.folder, self.run, self.moments, self.num_classes = folder, run, moments, num_classes
-        self.val, self.test, self.on_epoch, self.rollback = val, test, on_epoch, rollback
+        self.folder, self.run, self.moments, self.reader = folder, run, moments, reader
+        self.on_epoch, self.rollback = on_epoch, rollback
         self.history: list[dict[str, Any]] = []
         self.readings: list[dict[str, Any]] = []
-        self.predictions: dict[str, torch.Tensor] = {}
-        self.best: dict[str, Any] = {"epoch": 0, "val_accuracy": -1.0, "model": {}}
+        self.arrays: dict[str, Tensor] = {}
+        self.files: dict[str, bytes] = {}
+        self.best: dict[str, Any] = {"epoch": 0, "score": -math.inf, "row": {}, "model": {}}
         self.diverged = False
         self._epoch_began = time.monotonic()
         self._seconds_before = 0.0
@@ -70,7 +67,8 @@ class Journal(lightning.Callback):
         return {
             "history": self.history,
             "readings": self.readings,
-            "predictions": self.predictions,
+            "arrays": self.arrays,
+            "files": self.files,
             "best": self.best,
             "diverged": self.diverged,
             "seconds": time.monotonic() - self._epoch_began,
@@ -79,7 +77,8 @@ class Journal(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
         self.history, self.readings = state_dict["history"], state_dict["readings"]
-        self.predictions, self.best = state_dict["predictions"], state_dict["best"]
+        self.arrays, self.files = state_dict["arrays"], state_dict["files"]
+        self.best = state_dict["best"]
         self.diverged = state_dict["diverged"]
         self._seconds_before = state_dict["seconds"]
 
@@ -95,7 +94,7 @@ class Journal(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Read validation, keep the best weights, read test at the moments, write everything down."""
-        assert isinstance(pl_module, Classification)  # noqa: S101 (tells the type checker)
+        assert isinstance(pl_module, Task)  # noqa: S101 (tells the type checker)
         trained = time.monotonic()
         epoch = self.epoch + 1
         row: dict[str, Any] = {"epoch": epoch} | pl_module.finish_epoch()
@@ -121,34 +120,45 @@ class Journal(lightning.Callback):
             self.on_epoch(row)
         self._epoch_began = time.monotonic()
 
-    def _validate(self, task: Classification, epoch: int) -> dict[str, float | None]:
-        reading = predict(task, self.val)
-        if reading.accuracy > self.best["val_accuracy"]:
+    def _validate(self, task: Task, epoch: int) -> Metrics:
+        row = self.reader.validate(task)
+        score = self.reader.score(row)
+        if score is None or score > self.best["score"]:
             state = {key: value.detach().cpu().clone() for key, value in task.model.state_dict().items()}
-            self.best = {"epoch": epoch, "val_accuracy": reading.accuracy, "model": state}
-        return {"val_loss": _finite(reading.loss), "val_accuracy": reading.accuracy}
+            known = -math.inf if score is None else score
+            self.best = {"epoch": epoch, "score": known, "row": row, "model": state}
+        return row
 
-    def _read(self, task: Classification, epoch: int, reached: list[int | None]) -> None:
-        last = predict(task, self.test)
+    def _read(self, task: Task, epoch: int, reached: list[int | None]) -> None:
+        last = self.reader.read(task)
         readings = {"best": last, "last": last}
         if self.best["epoch"] != epoch:
-            best = Classification(copy.deepcopy(task.model), task.optimizer, bf16=task.bf16)
-            best.model.load_state_dict(self.best["model"])
-            readings["best"] = predict(best, self.test)
-        entry = {
-            "epoch": epoch,
-            "best_epoch": self.best["epoch"],
-            "val_accuracy": self.best["val_accuracy"],
-        } | {name: self._metrics(reading) for name, reading in readings.items()}
+            with _weights(task, self.best["model"]):
+                readings["best"] = self.reader.read(task)
+        entry = {"epoch": epoch, "best_epoch": self.best["epoch"]}
+        entry |= {key: value for key, value in self.best["row"].items() if key == "val_accuracy"}
+        entry |= {name: reading.metrics for name, reading in readings.items()}
         self.readings += [{"percent": percent} | entry for percent in reached or [None]]
-        self.predictions["labels"] = readings["best"].labels
         for name, reading in readings.items():
-            self.predictions[f"{name}_epoch{epoch}"] = reading.predicted
+            self._keep(name, epoch, reading)
 
-    def _metrics(self, reading: Predictions) -> dict[str, float | None]:
-        averaged = reading.macro(self.num_classes) | {"top5": reading.top5} | reading.released()
-        return {"accuracy": reading.accuracy, "loss": _finite(reading.loss)} | averaged
+    def _keep(self, name: str, epoch: int, reading: Reading) -> None:
+        """By reading and epoch: ``best_epoch5``, ``unknown.best_epoch5``; labels are the same for all."""
+        self.files |= {f"{name}_epoch{epoch}_{file}": content for file, content in reading.files.items()}
+        for key, array in reading.arrays.items():
+            condition, _, what = key.rpartition(".")
+            lead = f"{condition}." if condition else ""
+            kept = "" if what == "predicted" else f"{what}_"
+            self.arrays[key if what == "labels" else f"{lead}{kept}{name}_epoch{epoch}"] = array
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+@contextmanager
+def _weights(task: Task, state: dict[str, Tensor]) -> Iterator[None]:
+    """A task with other weights for a while, on a copy: training must not notice."""
+    model = task.model
+    task.model = copy.deepcopy(model)
+    task.model.load_state_dict(state)
+    try:
+        yield
+    finally:
+        task.model = model

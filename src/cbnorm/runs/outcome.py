@@ -89,11 +89,10 @@ def failed(config: RunConfig, run: str, error: Exception) -> Record:
 
 
 def write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunConfig) -> None:
-    """Predictions on the test set, ids of all images, the partition, small weights, the history as CSV."""
-    dtype = np.uint8 if parts.data.num_classes <= 256 else np.int32
-    _write_npz(
-        folder / "predictions.npz", {k: v.numpy().astype(dtype) for k, v in journal.predictions.items()}
-    )
+    """What was read on the test set, ids of all images, the partition, small weights, the history as CSV."""
+    _write_npz(folder / "predictions.npz", {key: _small(value) for key, value in journal.arrays.items()})
+    for name, content in journal.files.items():
+        write_bytes(folder / name, content)
     if parts.partition is not None:
         ids = {name: ids.numpy().astype(np.int16) for name, ids in parts.clusters.items()}
         _write_npz(folder / "clusters.npz", ids)
@@ -104,6 +103,13 @@ def write_artifacts(folder: Path, journal: Journal, parts: Parts, config: RunCon
         weights.write(folder, journal.run, journal.best["epoch"], journal.best["model"])
     if config.logger.name == "csv":
         write_metrics_table(folder / "metrics.csv", journal.history)
+
+
+def _small(values: torch.Tensor) -> np.ndarray:
+    if values.is_floating_point():
+        return values.half().numpy()
+    fits = values.numel() == 0 or (int(values.min()) >= 0 and int(values.max()) < 256)
+    return values.numpy().astype(np.uint8 if fits else np.int32)
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

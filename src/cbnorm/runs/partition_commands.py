@@ -16,7 +16,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.partitions import Assignment, measures
 from cbnorm.partitions.given import file_ids, write_ids
 from cbnorm.partitions.sheet import contact_sheet
-from cbnorm.runs.build import build_task, load_data
+from cbnorm.runs.build import build_network, load_data
 from cbnorm.runs.partitioning import assigned, splits_of
 from cbnorm.runs.plan import expand
 
@@ -121,7 +121,7 @@ def _assigned(config: RunConfig, data: ImageData) -> Assignment:
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     began = time.monotonic()
-    found = assigned(config, data, device, lambda other: build_task(other, data.num_classes).model)
+    found = assigned(config, data, device, lambda other: build_network(other, data.num_classes))
     _tell(found, data, time.monotonic() - began)
     return found
 

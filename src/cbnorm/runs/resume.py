@@ -3,22 +3,34 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cbnorm._torchvision  # noqa: F401  (before lightning)
 
 import lightning
 import torch
 
-from cbnorm.data.batches import Batch, Batches, EpochSampler
+from cbnorm.data.batches import EpochSampler
 from cbnorm.data.streams import derived_seed
 from cbnorm.runs import checkpoint
 from cbnorm.runs.interruption import RunInterruptedError, requested
 from cbnorm.runs.journal import Journal
 from cbnorm.runs.limit import CHECKPOINT_INTERVAL
-from cbnorm.tasks.classification import Classification
+from cbnorm.tasks.base import Task
 
 INTERVAL = CHECKPOINT_INTERVAL
+
+
+class Training(Protocol):
+    """Batches to train on: those of an epoch are a pure function of the seed, the epoch and their index."""
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The batches of an epoch from batch ``start`` on."""
+        ...
 
 
 class TrainingBatches:
@@ -33,14 +45,14 @@ class TrainingBatches:
         batch: First batch of that epoch.
     """
 
-    def __init__(self, batches: Batches, epoch: int = 0, batch: int = 0) -> None:
+    def __init__(self, batches: Training, epoch: int = 0, batch: int = 0) -> None:
         self.batches, self.first, self.start = batches, epoch, batch
         self.sampler = EpochSampler()
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         # A generator, because Lightning makes the first iterator before it sets the epoch.
         epoch = self.sampler.epoch
         yield from self.batches.epoch(self.first + epoch, self.start if epoch == 0 else 0)
@@ -49,7 +61,7 @@ class TrainingBatches:
 class Checkpointer(lightning.Callback):
     """Saves a run's whole state every so often, and when a signal asks the run to stop.
 
-    A batch's random numbers inside the network (dropout) come from a stream of their own, keyed by epoch and
+    A step's random numbers (dropout, noise) come from a stream of their own, keyed by epoch and
     batch, so that no generator's state has to be saved.
 
     Args:
@@ -73,18 +85,20 @@ class Checkpointer(lightning.Callback):
         self.folder, self.run, self.seed, self.journal, self.batches = folder, run, seed, journal, batches
         self.may_write = may_write
         self.batch = 0
-        self._optimizer: dict[str, Any] | None = None
+        self._optimizers: list[dict[str, Any]] = []
         self._saved = time.monotonic()
 
-    def restore(self, state: dict[str, Any], task: Classification) -> None:
-        """Put a saved state back: weights and history now, the optimizer when training starts.
+    def restore(self, state: dict[str, Any], task: Task) -> None:
+        """Put a saved state back: weights and history now, the optimizers when training starts.
 
         Raises:
             ValueError: The state is not one of this run; the task is then of no use any more.
         """
         try:
-            # Tried on an optimizer that is thrown away, because the real one is made later.
-            task.configure_optimizers().load_state_dict(state["optimizer"])
+            # Tried on optimizers that are thrown away, because the real ones are made later.
+            made = task.configure_optimizers()
+            for optimizer, saved in zip(_listed(made), state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             task.model.load_state_dict(state["model"])
             task.totals.copy_(state["totals"])
             self.journal.load_state_dict(state["journal"])
@@ -93,18 +107,20 @@ class Checkpointer(lightning.Callback):
             raise ValueError(f"it does not fit this run: {str(error).splitlines()[0]}") from error
         if not 0 <= self.batch < self.batches:
             raise ValueError(f"it does not fit this run: batch {self.batch} of {self.batches}")
-        self._optimizer = state["optimizer"]
+        self._optimizers = state["optimizers"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Give the optimizer its state back."""
-        if self._optimizer is not None:
-            trainer.optimizers[0].load_state_dict(self._optimizer)
-            self._optimizer = None
+        """Give the optimizers their state back."""
+        for optimizer, saved in zip(trainer.optimizers, self._optimizers, strict=False):
+            optimizer.load_state_dict(saved)
+        self._optimizers = []
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Put the network's random numbers at the place of this batch."""
+        """Put the step's random numbers and its learning rate at the place of this batch."""
+        assert isinstance(pl_module, Task)  # noqa: S101 (tells the type checker)
+        pl_module.begin_step(self.journal.epoch * self.batches + self.batch)
         torch.manual_seed(derived_seed(self.seed, "dropout", self.journal.epoch, self.batch))
 
     def on_train_batch_end(
@@ -129,19 +145,23 @@ class Checkpointer(lightning.Callback):
         stop = requested()
         if not stop and time.monotonic() - self._saved < INTERVAL:
             return
-        assert isinstance(task, Classification)  # noqa: S101 (tells the type checker)
+        assert isinstance(task, Task)  # noqa: S101 (tells the type checker)
         self.may_write()
         checkpoint.save(self.folder, self._state(trainer, task))
         self._saved = time.monotonic()
         if stop:
             raise RunInterruptedError(f"run {self.run} stopped and saved; the same command goes on from here")
 
-    def _state(self, trainer: lightning.Trainer, task: Classification) -> dict[str, Any]:
+    def _state(self, trainer: lightning.Trainer, task: Task) -> dict[str, Any]:
         return {
             "run": self.run,
             "batch": self.batch,
             "model": task.model.state_dict(),
-            "optimizer": trainer.optimizers[0].state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "totals": task.totals,
             "journal": self.journal.state_dict(),
         }
+
+
+def _listed(optimizers: Any) -> list[torch.optim.Optimizer]:
+    return list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]

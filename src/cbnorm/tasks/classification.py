@@ -1,38 +1,29 @@
 """Image classification with softmax cross-entropy."""
 
-import cbnorm._torchvision  # noqa: F401, I001  (before lightning)
-import lightning
+import math
+from collections.abc import Iterable, Mapping
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from cbnorm.config.schema import OptimizerConfig
 from cbnorm.data.batches import Batch
-from cbnorm.tasks.optimizers import create_optimizer
+from cbnorm.tasks.base import Metrics, Reading, Task
+from cbnorm.tasks.predictions import Predictions, predict
 
 
-class Classification(lightning.LightningModule):
+class Classification(Task):
     """Trains a classifier; the reference for every loop that drives it.
 
-    Args:
-        model: ``model(images, clusters)`` gives logits ``(N, num_classes)``.
-        optimizer: Which optimizer, with its options.
-        bf16: Run the forward pass under bfloat16 autocast (weights, losses and statistics stay float32).
+    ``model(images, clusters)`` gives logits ``(N, num_classes)``; the other arguments are those of
+    :class:`cbnorm.tasks.base.Task`.
     """
-
-    def __init__(self, model: nn.Module, optimizer: OptimizerConfig, *, bf16: bool = False) -> None:
-        super().__init__()
-        self.model = model
-        self.optimizer = optimizer
-        self.bf16 = bf16
-        # Sums over the epoch stay on the device: reading them each step would wait for it.
-        self.register_buffer("totals", torch.zeros(3), persistent=False)
-        self.totals: Tensor
 
     def forward(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
         """Logits in float32, ``(N, num_classes)``."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model(images, clusters).float()
+            logits: Tensor = self.model(images, clusters).float()
+        return logits
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Mean cross-entropy of a batch (a scalar)."""
@@ -48,10 +39,55 @@ class Classification(lightning.LightningModule):
 
     def finish_epoch(self) -> dict[str, float]:
         """Training loss and accuracy (per cent) since the last call."""
-        loss, correct, count = self.totals.tolist()
-        self.totals.zero_()
-        return {"train_loss": loss / max(count, 1), "train_accuracy": 100 * correct / max(count, 1)}
+        _, correct, count = self.totals.tolist()
+        return super().finish_epoch() | {"train_accuracy": 100 * correct / max(count, 1)}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The configured optimizer at a constant rate."""
-        return create_optimizer(self.model, self.optimizer)
+
+class ClassificationReader:
+    """Reads validation and test images; the best weights are those of the best validation accuracy.
+
+    Args:
+        num_classes: For the metrics averaged over classes.
+        val: Batches of the validation images, each once.
+        test: Batches of the test images.
+        conditions: Further readings of the test images by name, such as ids that are unknown.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        val: Iterable[Batch],
+        test: Iterable[Batch],
+        conditions: Mapping[str, Iterable[Batch]] | None = None,
+    ) -> None:
+        self.num_classes, self.val, self.test = num_classes, val, test
+        self.conditions = dict(conditions or {})
+
+    def validate(self, task: Classification) -> Metrics:
+        """Loss and accuracy (per cent) on the validation images."""
+        reading = predict(task, self.val)
+        return {"val_loss": finite(reading.loss), "val_accuracy": reading.accuracy}
+
+    def score(self, row: Metrics) -> float | None:
+        """The validation accuracy."""
+        return row["val_accuracy"]
+
+    def read(self, task: Classification) -> Reading:
+        """Metrics and predicted classes of the test images, under every condition."""
+        reading = predict(task, self.test)
+        metrics = self._metrics(reading)
+        arrays = {"labels": reading.labels, "predicted": reading.predicted}
+        for name, batches in self.conditions.items():
+            further = predict(task, batches)
+            metrics |= {f"{name}.{key}": value for key, value in self._metrics(further).items()}
+            arrays[f"{name}.predicted"] = further.predicted
+        return Reading(metrics, arrays)
+
+    def _metrics(self, reading: Predictions) -> Metrics:
+        averaged = reading.macro(self.num_classes) | {"top5": reading.top5} | reading.released()
+        return {"accuracy": reading.accuracy, "loss": finite(reading.loss)} | averaged
+
+
+def finite(value: float) -> float | None:
+    """A number, or None for what is not one."""
+    return value if math.isfinite(value) else None

@@ -1,5 +1,7 @@
 """Optimizers by config, with the two readings of weight decay."""
 
+from typing import Any
+
 from torch import nn, optim
 
 from cbnorm.config.schema import OptimizerConfig
@@ -10,14 +12,16 @@ NORM_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.Grou
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimizer:
-    """AdamW over a model's parameters.
+    """The configured optimizer over a model's parameters.
 
-    torch multiplies weight decay by the learning rate; ``decay="absolute"`` undoes that, as in the library
-    that the authors used (their 1e-4 then acts like 0.1 at rate 0.001). Unless ``decay_norms``, parameters of
-    normalization layers do not decay: decay would pull a mixture's means, scales and priors towards values
-    that mean something (a mean of zero, a variance of one), and only in some rows.
+    torch's AdamW multiplies weight decay by the learning rate; ``decay="absolute"`` undoes that, as in the
+    library that the authors used (their 1e-4 then acts like 0.1 at rate 0.001). Adam and SGD add weight decay
+    to the gradient. Unless ``decay_norms``, parameters of normalization layers do not decay: decay would pull
+    a mixture's means, scales and priors towards values that mean something (a mean of zero, a variance of
+    one), and only in some rows.
     """
-    decay = config.weight_decay / config.lr if config.decay == "absolute" else config.weight_decay
+    absolute = config.name == "adamw" and config.decay == "absolute"
+    decay = config.weight_decay / config.lr if absolute else config.weight_decay
     norm_parameters = {
         parameter
         for module in model.modules()
@@ -30,10 +34,17 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimiz
         {"params": plain, "weight_decay": decay},
         {"params": norms, "weight_decay": decay if config.decay_norms else 0.0},
     ]
-    return optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        betas=(config.betas[0], config.betas[1]),
-        eps=config.eps,
-        fused=True,
-    )
+    return _create([group for group in groups if group["params"]], config)
+
+
+def _create(groups: list[dict[str, Any]], config: OptimizerConfig) -> optim.Optimizer:
+    if config.name == "sgd":
+        return optim.SGD(
+            groups,
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            fused=True,
+        )
+    made = optim.AdamW if config.name == "adamw" else optim.Adam
+    return made(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=True)
