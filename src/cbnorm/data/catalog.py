@@ -25,6 +25,7 @@ from cbnorm.data.entry import (
     Source,
 )
 from cbnorm.data.known import KNOWN
+from cbnorm.data.known_domains import DOMAINS
 from cbnorm.errors import CbnormError
 
 __all__ = [
@@ -47,7 +48,9 @@ __all__ = [
     "fold_counts",
 ]
 
-DATA_SETS: Mapping[str, DataSet] = MappingProxyType({entry.key: entry for entry in KNOWN})
+DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
+    {entry.key: entry for entry in (*KNOWN[:-1], *DOMAINS, *KNOWN[-1:])}
+)
 
 
 def find(key: str) -> DataSet:

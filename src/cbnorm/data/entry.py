@@ -163,6 +163,9 @@ class DataSet:
         marks: Files and folders that an open set must have.
         divided: Whether it has no official split: ``dataset.folds`` divides all images. Its ``counts`` are
             those of ten folds, and indices of both parts are places in the whole.
+        domains: Names of the domains that its images come from, the labelled source first; the attribute
+            ``domain`` of an image counts them. Empty for a set of one domain.
+        parts: Keys of the sets that are these domains, when they are sets of their own.
     """
 
     key: str
@@ -178,6 +181,8 @@ class DataSet:
     open: bool = False
     marks: tuple[str, ...] = ()
     divided: bool = False
+    domains: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

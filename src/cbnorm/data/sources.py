@@ -31,6 +31,8 @@ def require(key: str) -> Path:
         CbnormError: A file is missing or corrupt.
     """
     entry = catalog.find(key)
+    for part in entry.parts:
+        require(part)
     folder = folder_of(entry)
     found = problems(folder, entry.files) + absent(folder, entry.marks)
     if found:
@@ -56,6 +58,8 @@ def ensure(key: str, *, progress: bool = True) -> Path:
         CbnormError: A file is corrupt, or no source gave what is missing.
     """
     entry = catalog.find(key)
+    for part in entry.parts:
+        ensure(part, progress=progress)
     if not _missing(entry):
         return folder_of(entry)
     work = data_dir() / "downloads"

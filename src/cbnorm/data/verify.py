@@ -65,16 +65,18 @@ def _problem(path: Path, file: DataFile) -> Problem | None:
         status = path.stat()
         if status.st_size != file.size:
             return Problem(path, "corrupt", f"is corrupt: {status.st_size} bytes instead of {file.size}")
-        found = _remembered_sha1(path, status.st_size, status.st_mtime_ns)
+        algorithm, _, known = file.checksum.partition(":")
+        found = _remembered(path, algorithm, status.st_size, status.st_mtime_ns)
     except (FileNotFoundError, NotADirectoryError):
         return Problem(path, "missing", "is missing")
     except OSError as error:
         return Problem(path, "unreadable", f"can't be read ({error.strerror})")
-    if found != file.sha1:
-        return Problem(path, "corrupt", f"is corrupt: its SHA-1 is {found} instead of {file.sha1}")
+    if found != known:
+        name = "SHA-1" if algorithm == "sha1" else "SHA-256"
+        return Problem(path, "corrupt", f"is corrupt: its {name} is {found} instead of {known}")
     return None
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered_sha1(path: Path, _size: int, _modified: int) -> str:
-    return checksum(path, "sha1")
+def _remembered(path: Path, algorithm: str, _size: int, _modified: int) -> str:
+    return checksum(path, algorithm)
