@@ -116,9 +116,9 @@ def test_layout_is_the_papers_with_empty_cells_empty() -> None:
 def test_the_ledger_holds_every_published_cell() -> None:
     cells = read_cells("table5")
     assert len(cells) == 3 * 10 * 4
-    assert {row for _, row, _ in cells} == {row.label for row in read_rows("table5")}
-    assert cells["CIFAR-10", "UCB-Norm-1", 100] == 87.97
-    assert cells["Tiny ImageNet", "BN-1", 25] == 37.17
+    assert {row for _, row, _, _ in cells} == {row.label for row in read_rows("table5")}
+    assert cells["CIFAR-10", "UCB-Norm-1", 100, "accuracy"] == 87.97
+    assert cells["Tiny ImageNet", "BN-1", 25, "accuracy"] == 37.17
 
 
 def test_controls_stand_below_the_table_and_only_with_runs() -> None:

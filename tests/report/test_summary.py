@@ -95,7 +95,7 @@ def test_the_same_run_with_other_numbers_is_in_conflict_and_counts_nowhere(
     assert reasons[here[1]["id"]].startswith("in conflict")
     assert outputs[0] == outputs[1]
     long = outputs[0]["table5/table5-long.csv"].decode()
-    assert "BN-1,row,bn,0.001,100,20,best,70.00,,1," in long
+    assert "BN-1,row,bn,0.001,100,20,best,,accuracy,70.00,,1," in long
 
 
 def test_filters_leave_other_blocks_out(

@@ -5,15 +5,21 @@ import statistics
 from dataclasses import dataclass, field
 
 from cbnorm.config.schema import RunConfig
+from cbnorm.report.endpoints import Endpoint
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracies of one row at one moment, over seeds; `values`, `runs` and `seeds` go together."""
+    """A metric of one row at one moment, over seeds; `values`, `runs` and `seeds` go together.
+
+    `reading` says which weights were read, `condition` under which condition (empty for the usual one).
+    """
 
     percent: int
     epoch: int
     reading: str
+    metric: str = "accuracy"
+    condition: str = ""
     values: tuple[float, ...] = ()
     runs: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
@@ -21,7 +27,7 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
-        """Mean accuracy in per cent; None for an empty cell."""
+        """Mean over seeds; None for an empty cell."""
         return statistics.fmean(self.values) if self.values else None
 
     @property
@@ -40,7 +46,7 @@ class TableRow:
 
     `validation` holds the best validation accuracies in per cent by seed, for the runs that have one;
     `control` says that the row is none of the paper's; of the rows with one `choice`, the best on validation
-    is chosen.
+    is chosen. `dataset` is what the ledger calls that which was read, where it is not the block's data set.
     """
 
     label: str
@@ -50,14 +56,22 @@ class TableRow:
     validation: dict[int, float] = field(default_factory=dict)
     control: bool = False
     choice: str = ""
+    dataset: str = ""
+    endpoint: Endpoint = Endpoint()
 
-    def at(self, reading: str) -> list[Cell]:
-        """The cells of one reading, by moment."""
-        return [cell for cell in self.cells if cell.reading == reading]
+    def at(self, reading: str, metric: str = "") -> list[Cell]:
+        """The cells of one reading, by moment; of the metric that is compared, or another."""
+        wanted = (reading, metric or self.endpoint.metric)
+        return [cell for cell in self.cells if (cell.reading, cell.metric) == wanted]
 
-    def cell(self, percent: int, reading: str = "best") -> Cell | None:
-        """The cell of one moment and reading, if the row has that moment."""
-        found = (cell for cell in self.cells if (cell.percent, cell.reading) == (percent, reading))
+    @property
+    def main(self) -> list[Cell]:
+        """The cells that the table is about, by moment."""
+        return self.at(self.endpoint.weights)
+
+    def cell(self, percent: int, reading: str = "", metric: str = "") -> Cell | None:
+        """The cell of one moment, of the reading and metric that are compared or others, if it is there."""
+        found = (c for c in self.at(reading or self.endpoint.weights, metric) if c.percent == percent)
         return next(found, None)
 
     @property
@@ -98,9 +112,20 @@ class Block:
         """Whether any run is in it."""
         return any(cell.values for row in self.rows for cell in row.cells)
 
-    def row(self, label: str) -> TableRow | None:
-        """The row of a label, if it is there."""
-        return next((row for row in self.rows if row.label == label), None)
+    @property
+    def endpoint(self) -> Endpoint:
+        """What the table is about."""
+        return self.rows[0].endpoint if self.rows else Endpoint()
+
+    @property
+    def datasets(self) -> set[str]:
+        """What the ledger calls that which was read."""
+        return {row.dataset or self.dataset for row in self.rows}
+
+    def row(self, label: str, dataset: str = "") -> TableRow | None:
+        """The row of a label, if it is there; of what the ledger calls `dataset`, if that is given."""
+        found = (row for row in self.rows if row.label == label)
+        return next((row for row in found if not dataset or (row.dataset or self.dataset) == dataset), None)
 
     def chosen(self) -> list[TableRow]:
         """Of the rows of every choice, the one with the best mean validation accuracy; test plays no part."""
@@ -115,7 +140,7 @@ class Block:
     @property
     def empty(self) -> int:
         """Number of cells of the primary reading without a value, controls not counted."""
-        return sum(not cell.values for row in self.rows if not row.control for cell in row.at("best"))
+        return sum(not cell.values for row in self.rows if not row.control for cell in row.main)
 
 
 @dataclass

@@ -10,12 +10,12 @@ from cbnorm.config.schema import PartitionConfig, RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
-from cbnorm.report.endpoints import READINGS, Record, best_validation, value_at
+from cbnorm.report.endpoints import READINGS, Endpoint, Record, best_validation, read_endpoint, value_at
 from cbnorm.report.ledger import Cells, read_cells
 from cbnorm.report.pool import Records
 from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
 from cbnorm.runs.moments import moment_epochs
-from cbnorm.runs.plan import read_controls, read_rows, row_configs
+from cbnorm.runs.plan import Row, choose_rows, read_controls, row_configs
 
 
 def collect(
@@ -56,7 +56,8 @@ def collect(
             # Presets come and go; records of one that is gone must not hide the others.
             found.left_out += [(record["id"], str(error)) for record in named if _name(record) == name]
             continue
-        block = _fill(experiment, name, expected[name], records, {} if overrides else cells, used)
+        rows = [row for row in choose_rows(experiment, shown) if row.label in expected[name]]
+        block = _fill(experiment, name, rows, expected[name], records, {} if overrides else cells, used)
         block = replace(block, customised=" ".join(overrides))
         if len(filters) == 3 or block.filled:
             found.blocks.append(block)
@@ -148,28 +149,28 @@ def _blocks(records: Sequence[Record], filters: dict[str, str]) -> list[Name]:
 def _fill(
     experiment: str,
     name: Name,
+    rows: Sequence[Row],
     configs: dict[str, RunConfig],
     records: Records,
     paper: Cells,
     used: dict[str, str],
 ) -> Block:
-    rows, filled = [], []
+    found, filled = [], []
+    endpoint = read_endpoint(experiment)
     controls = {row.label for row in read_controls(experiment)}
-    choices = {row.label: row.choice for row in read_rows(experiment)}
-    for label, config in configs.items():
-        data = (name.data or "") if _is_open(name.dataset) else None
+    data = (name.data or "") if _is_open(name.dataset) else None
+    for row in rows:
+        config = configs[row.label]
         matching = records.by_row.get(row_of(identity(config, data)), [])
         filled += matching
         used |= {record["id"]: _lacking(record, config) for record in matching}
-        row = _row(label, config, matching)
-        if label not in controls:
-            rows.append(replace(row, choice=choices[label]))
-        elif matching:
-            rows.append(replace(row, control=True))
+        control = row.label in controls
+        if matching or not control:
+            found.append(replace(_row(row, config, matching, endpoint), control=control))
     title, images = _images(name, next(iter(configs.values())), filled)
     if name.budget == "full":
-        rows = [_beside(row, title, paper) for row in rows]
-    return Block(experiment, title, name.dataset, images, name.protocol, name.budget, tuple(rows))
+        found = [_beside(row, title, paper) for row in found]
+    return Block(experiment, title, name.dataset, images, name.protocol, name.budget, tuple(found))
 
 
 def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[str, int]:
@@ -182,41 +183,60 @@ def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[s
 
 
 def _beside(row: TableRow, dataset: str, paper: Cells) -> TableRow:
-    """A row with the published accuracies, which are of the best weights."""
+    """A row with the published numbers, beside the weights that the table is about."""
+    place = (row.dataset or dataset, row.label)
     cells = (
-        replace(cell, paper=paper.get((dataset, row.label, cell.percent))) if cell.reading == "best" else cell
+        replace(cell, paper=paper.get((*place, cell.percent, cell.metric)))
+        if cell.reading == row.endpoint.weights
+        else cell
         for cell in row.cells
     )
     return replace(row, cells=tuple(cells))
 
 
-def _row(label: str, config: RunConfig, records: Sequence[Record]) -> TableRow:
+def _row(row: Row, config: RunConfig, records: Sequence[Record], endpoint: Endpoint) -> TableRow:
     seeded = sorted(records, key=lambda record: (record["identity"]["config"]["seed"], record["id"]))
-    cells = []
-    for percent, epoch in moment_epochs(config.trainer.moments, config.trainer.max_epochs).items():
-        for reading in READINGS:
-            values = [(value_at(record, percent, reading), record) for record in seeded]
-            present = [(value, record) for value, record in values if value is not None]
-            cells.append(
-                Cell(
-                    percent,
-                    epoch,
-                    reading,
-                    tuple(value for value, _ in present),
-                    tuple(record["id"] for _, record in present),
-                    tuple(record["identity"]["config"]["seed"] for _, record in present),
-                )
-            )
+    places = moment_epochs(config.trainer.moments, config.trainer.max_epochs).items()
+    cells = tuple(
+        _cell(Cell(percent, epoch, reading, metric, row.reading), seeded)
+        for metric in (endpoint.metric, *endpoint.further)
+        for percent, epoch in places
+        for reading in READINGS
+    )
     diverged = tuple(record["id"] for record in records if record["status"] == "diverged")
     best = {record["identity"]["config"]["seed"]: best_validation(record) for record in seeded}
     validation = {seed: value for seed, value in best.items() if value is not None}
-    return TableRow(label, config, tuple(cells), diverged, validation)
+    return TableRow(
+        row.label,
+        config,
+        cells,
+        diverged,
+        validation,
+        choice=row.choice,
+        dataset=row.dataset,
+        endpoint=endpoint,
+    )
+
+
+def _cell(cell: Cell, records: Sequence[Record]) -> Cell:
+    """A cell with the values that runs have there."""
+    name = f"{cell.condition}.{cell.metric}" if cell.condition else cell.metric
+    values = [(value_at(record, cell.percent, cell.reading, name), record) for record in records]
+    present = [(value, record) for value, record in values if value is not None]
+    return replace(
+        cell,
+        values=tuple(value for value, _ in present),
+        runs=tuple(record["id"] for _, record in present),
+        seeds=tuple(record["identity"]["config"]["seed"] for _, record in present),
+    )
 
 
 def _lacking(record: Record, config: RunConfig) -> str:
     """Which moments a record that fills cells lacks."""
     wanted = moment_epochs(config.trainer.moments, config.trainer.max_epochs)
-    lacking = [percent for percent in wanted if value_at(record, percent, "best") is None]
+    read = {entry["percent"] for entry in record["metrics"]["moments"]}
+    ended = record["status"] == "diverged" and bool(read)
+    lacking = [percent for percent in wanted if percent not in read and not ended]
     return f"incomplete: no reading at {', '.join(f'{p} %' for p in lacking)}" if lacking else ""
 
 

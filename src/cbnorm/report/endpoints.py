@@ -1,16 +1,68 @@
 """What is compared: read from a run's record and history, by rules that were fixed before looking.
 
-The primary endpoint is the test accuracy of the weights with the best validation accuracy at 100 % of the
-budget's epochs. Every other moment, reading and metric is descriptive.
+The primary endpoint is one metric at 100 % of the budget's epochs: the test accuracy of the weights with the
+best validation accuracy, unless the experiment's ``endpoint.csv`` says otherwise. Every other moment, reading
+and metric is descriptive.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cbnorm.config.choices import experiment_dir
+from cbnorm.runs.files import read_table
+
 Record = dict[str, Any]
-#: Readings of the test set: weights of the best validation accuracy so far (primary), and last weights.
+#: Readings of the test set: weights of the best validation accuracy so far, and last weights.
 READINGS = ("best", "last")
-PRIMARY_READING, PRIMARY_PERCENT, PRIMARY_METRIC = "best", 100, "accuracy"
+PRIMARY_PERCENT, PRIMARY_METRIC = 100, "accuracy"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What a table is about.
+
+    Attributes:
+        metric: The metric that is compared.
+        weights: Whose: ``best`` on validation, or ``last``.
+        better: ``higher`` or ``lower``.
+        epochs: Epochs of the paper's runs, which turn its moments into per cent.
+        further: Metrics that are shown beside it.
+    """
+
+    metric: str = PRIMARY_METRIC
+    weights: str = "best"
+    better: str = "higher"
+    epochs: int = 100
+    further: tuple[str, ...] = ()
+
+    def percent(self, moment: str) -> int | None:
+        """Per cent of the epochs at which the paper's moment lies; None for one that is no place in time.
+
+        >>> Endpoint(epochs=200).percent("80"), Endpoint().percent("end"), Endpoint().percent("reaching BN")
+        (40, 100, None)
+        """
+        if moment == "end":
+            return PRIMARY_PERCENT
+        return round(100 * int(moment) / self.epochs) if moment.isdecimal() else None
+
+
+def read_endpoint(experiment: str) -> Endpoint:
+    """The endpoint of an experiment: the first line of ``endpoint.csv``; the others name further metrics.
+
+    Raises:
+        CbnormError: The file is damaged; names the line.
+    """
+    path = experiment_dir(experiment) / "endpoint.csv"
+    lines = read_table(path, _endpoint) if path.exists() else [Endpoint()]
+    first, *others = lines
+    return Endpoint(first.metric, first.weights, first.better, first.epochs, tuple(e.metric for e in others))
+
+
+def _endpoint(line: dict[str, str]) -> Endpoint:
+    if line["weights"] not in READINGS or line["better"] not in {"higher", "lower"}:
+        raise ValueError("weights must be best or last, better must be higher or lower")
+    return Endpoint(line["metric"], line["weights"], line["better"], int(line["epochs"]))
 
 
 def value_at(record: Record, percent: int, reading: str, metric: str = PRIMARY_METRIC) -> float | None:

@@ -60,14 +60,16 @@ class Evidence:
                 return tuple(rows)
         return ()
 
-    def correct(self, run: str, epoch: int, reading: str) -> np.ndarray | None:
+    def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
         """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""
+        lead = f"{condition}." if condition else ""
         folder = self.folder(run)
         try:
             if folder is None:
                 return None
             with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-                right = arrays[f"{reading}_epoch{epoch}"] == arrays["labels"]
+                labels = arrays[f"{lead}labels" if f"{lead}labels" in arrays else "labels"]
+                right = arrays[f"{lead}{reading}_epoch{epoch}"] == labels
                 return np.asarray(right, dtype=bool)
         except (OSError, KeyError, ValueError):
             return None

@@ -9,7 +9,7 @@ from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
 from cbnorm.report.collect import collect
-from cbnorm.report.endpoints import PRIMARY_PERCENT, Record
+from cbnorm.report.endpoints import PRIMARY_PERCENT, Record, read_endpoint
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_paper
 from cbnorm.report.statistics import mean_interval, summary
@@ -36,7 +36,7 @@ def explain_cell(words: Sequence[str], evidence: Evidence, filters: dict[str, st
     found = collect(experiment, evidence.records, filters={**filters, "dataset": key})
     lines = [
         f"{experiment}, {title}, {label}, at {percent} % of the epochs",
-        _published(found, title, label, percent),
+        _published(found.experiment, title, label, percent),
     ]
     blocks = [
         block for block in found.blocks if (row := block.row(label)) and row.cells and row.cells[0].values
@@ -73,9 +73,11 @@ def _moment(word: str) -> int:
     return int(text)
 
 
-def _published(found: Collection, title: str, label: str, percent: int) -> str:
-    for cell in read_paper(found.experiment):
-        if (cell.dataset, cell.row, cell.moment, cell.metric) == (title, label, str(percent), "accuracy"):
+def _published(experiment: str, title: str, label: str, percent: int) -> str:
+    endpoint = read_endpoint(experiment)
+    for cell in read_paper(experiment):
+        place = (cell.dataset, cell.row, endpoint.percent(cell.moment), cell.metric)
+        if place == (title, label, percent, endpoint.metric):
             return f"published: {cell.value:.2f} {cell.note}".rstrip()
     return "published: nothing"
 
@@ -84,7 +86,7 @@ def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterat
     row = block.row(label)
     best, last = (row.cell(percent, reading) for reading in ("best", "last")) if row else (None, None)
     if row is None or best is None or last is None:
-        moments = ", ".join(str(cell.percent) for cell in row.at("best")) if row else "none"
+        moments = ", ".join(str(cell.percent) for cell in row.main) if row else "none"
         yield f"{_title(block)}: no reading there; there are readings at {moments} %"
         return
     yield f"{_title(block)}, epoch {best.epoch}"

@@ -77,10 +77,10 @@ def _rows(claim: Claim) -> list[str]:
 
 def _per_row(claim: Claim, found: Collection, budget: str, protocol: str) -> Iterator[str]:
     for block in found.blocks:
-        if (block.dataset, block.budget, block.protocol) != (claim.dataset, budget, protocol):
+        if claim.dataset not in block.datasets or (block.budget, block.protocol) != (budget, protocol):
             continue
         for label in _rows(claim):
-            row = block.row(label)
+            row = block.row(label, claim.dataset)
             yield f"{label}: {_seeds(row)}" if row else f"{label}: no runs"
 
 
@@ -89,4 +89,4 @@ def _seeds(row: TableRow) -> str:
     if cell is None or not cell.values:
         return "no runs"
     each = ", ".join(f"{seed}: {value:.2f}" for seed, value in zip(cell.seeds, cell.values, strict=True))
-    return f"{row_summary(cell)} (seed: accuracy {each})"
+    return f"{row_summary(cell)} (seed: {cell.metric} {each})"

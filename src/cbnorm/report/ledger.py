@@ -7,10 +7,11 @@ from pathlib import Path
 
 from cbnorm.config.choices import experiment_dir
 from cbnorm.config.locations import experiments_dir
+from cbnorm.report.endpoints import read_endpoint
 from cbnorm.runs.files import read_table
 
-#: (data set, row, per cent of the epochs) -> accuracy in per cent.
-Cells = dict[tuple[str, str, int], float]
+#: (data set, row, per cent of the epochs, metric) -> published value.
+Cells = dict[tuple[str, str, int, str], float]
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,14 @@ def read_paper(experiment: str) -> list[PaperCell]:
 
 
 def read_cells(experiment: str) -> Cells:
-    """The published accuracies of a table whose moments are per cent of the epochs.
+    """The published numbers of a table by place in time.
 
     Raises:
-        CbnormError: If the file is damaged; names the line.
+        CbnormError: If a file is damaged; names the line.
     """
-    cells = (cell for cell in read_paper(experiment) if cell.metric == "accuracy" and cell.moment.isdecimal())
-    return {(cell.dataset, cell.row, int(cell.moment)): cell.value for cell in cells}
+    endpoint = read_endpoint(experiment)
+    placed = ((cell, endpoint.percent(cell.moment)) for cell in read_paper(experiment))
+    return {(c.dataset, c.row, percent, c.metric): c.value for c, percent in placed if percent is not None}
 
 
 def read_claims(experiment: str) -> list[Claim]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from cbnorm.report.blocks import Block, Cell, TableRow
 from cbnorm.report.bootstrap import standard_error
-from cbnorm.report.endpoints import PRIMARY_METRIC, PRIMARY_READING, epochs_to_reach
+from cbnorm.report.endpoints import PRIMARY_METRIC, PRIMARY_PERCENT, epochs_to_reach
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim
 from cbnorm.report.policy import BOOTSTRAP_SEEDS, directions
@@ -27,7 +27,7 @@ class Sample:
         weights: One weight per row; positive differences speak for the claim.
         seeds: The shared seeds, smallest first. Which seeds are used follows from their numbers alone.
         take: Values of shape (rows, count) for the first so many seeds.
-        cells: The primary cell of every row.
+        cells: The compared cell of every row.
         others: Rows of the same block that take no part, to decide about pairs.
     """
 
@@ -65,14 +65,16 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     """The values of a claim, or why there are none."""
     weights = claim.weights
     reference = claim.moment.removeprefix("reaching ") if claim.kind == "speed" else ""
-    rows = {label: block.row(label) for label in (*weights, *([reference] if reference else []))}
-    percent = 100 if reference else int(claim.moment)
-    cells = {label: row.cell(percent, PRIMARY_READING) if row else None for label, row in rows.items()}
+    labels = (*weights, *([reference] if reference else []))
+    rows = {label: block.row(label, claim.dataset) for label in labels}
+    percent = PRIMARY_PERCENT if reference else block.endpoint.percent(claim.moment)
+    metric = "" if reference else claim.metric
+    if percent is None or metric not in {"", block.endpoint.metric, *block.endpoint.further}:
+        return f"no run records {claim.metric}"
+    cells = {label: row.cell(percent, metric=metric) if row else None for label, row in rows.items()}
     lacking = [label for label, cell in cells.items() if cell is None or not cell.values]
     if lacking:
         return f"not run: {', '.join(lacking)}"
-    if claim.metric != PRIMARY_METRIC and not reference:
-        return f"no run records {claim.metric}"
     known = {label: cell for label, cell in cells.items() if cell is not None}
     seeds = sorted(set.intersection(*(set(cell.seeds) for cell in known.values())))
     compared = tuple(known[label] for label in weights)
@@ -84,7 +86,7 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
         take = _epochs(compared_rows, present[reference], seeds, evidence)
     else:
         take = lambda count: np.array([_pick(cell, seeds[:count]) for cell in compared])  # noqa: E731
-        free = (row.cell(percent, PRIMARY_READING) for row in block.rows if row.label not in rows)
+        free = (row.cell(percent, metric=metric) for row in block.rows if row.label not in rows)
         others = tuple(cell for cell in free if cell is not None and cell.values)
     sides = np.array(list(weights.values()))
     return Sample(claim, tuple(weights), sides, tuple(seeds), take, compared, others)
@@ -122,7 +124,7 @@ def _epochs(
 
 
 def _runs(row: TableRow, seeds: Sequence[int]) -> list[str]:
-    cell = row.cell(100, PRIMARY_READING)
+    cell = row.cell(PRIMARY_PERCENT)
     return _pick_runs(cell, seeds) if cell else []
 
 
@@ -142,7 +144,7 @@ def test(taken: Sample, count: int, evidence: Evidence) -> Test:
     values = taken.take(count)
     found, pairs = estimate(values, taken.weights, taken.bystanders(count))
     method = "t, in pairs" if pairs else "t, Welch"
-    if count >= BOOTSTRAP_SEEDS and taken.claim.kind != "speed":
+    if count >= BOOTSTRAP_SEEDS and taken.claim.kind != "speed" and taken.claim.metric == PRIMARY_METRIC:
         correct = _predictions(taken, count, evidence)
         if correct:
             error = standard_error(correct, list(taken.weights), together=bool(pairs))
@@ -160,7 +162,7 @@ def _predictions(taken: Sample, count: int, evidence: Evidence) -> list[np.ndarr
     rows = []
     for cell in taken.cells:
         found = [
-            evidence.correct(run, cell.epoch, PRIMARY_READING)
+            evidence.correct(run, cell.epoch, cell.reading, cell.condition)
             for run in _pick_runs(cell, taken.seeds[:count])
         ]
         present = [flags for flags in found if flags is not None]

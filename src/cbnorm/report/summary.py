@@ -74,7 +74,7 @@ def _write(entry: Collected, out: Path) -> list[str]:
     if found.blocks:
         lines = [f"{found.experiment}:"]
     for block in found.blocks:
-        total = sum(len(row.at("best")) for row in block.rows if not row.control)
+        total = sum(len(row.main) for row in block.rows if not row.control)
         title = f"{block.title}, budget {block.budget}, protocol {block.protocol}"
         lines.append(f"  {title}: {total - block.empty} of {total} cells")
     if entry.verdicts:

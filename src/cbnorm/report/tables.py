@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
+from cbnorm.report.endpoints import PRIMARY_METRIC
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -21,6 +22,8 @@ _LONG = [
     "percent",
     "epoch",
     "reading",
+    "condition",
+    "metric",
     "mean",
     "sd",
     "n",
@@ -30,7 +33,7 @@ _LONG = [
 ]
 
 _PAPER = ("data set", "budget", "protocol", "model", "learning rate", "epochs")
-_READING = "Test accuracy in per cent of the weights with the best validation accuracy so far"
+_WEIGHTS = {"best": "the weights with the best validation accuracy so far", "last": "the last weights"}
 
 
 def write_tables(found: Collection, folder: Path) -> list[Path]:
@@ -49,19 +52,31 @@ def write_tables(found: Collection, folder: Path) -> list[Path]:
 
 
 def paper_layout(blocks: Sequence[Block]) -> str:
-    """One line per row: mean test accuracy in per cent, primary reading; empty cells are empty."""
+    """One line per row: means over seeds of what the table is about; empty cells are empty."""
     percents = sorted({cell.percent for block in blocks for row in block.rows for cell in row.cells})
+    further = blocks[0].endpoint.further if blocks else ()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_PAPER, *(f"{percent} %" for percent in percents)])
+    writer.writerow([*_PAPER, *(f"{percent} %" for percent in percents), *further])
     for block in blocks:
         for row in block.rows:
-            cells = {cell.percent: cell for cell in row.at("best")}
+            cells = {cell.percent: cell for cell in row.main}
             epochs = "/".join(str(cell.epoch) for cell in cells.values())
-            lead = [block.title, block.budget_title, block.protocol, row.label]
-            values = [_number(cells[percent].mean) if percent in cells else "" for percent in percents]
+            lead = [block.title, block.budget_title, block.protocol, _label(row)]
+            values = [_mean(cells[percent]) if percent in cells else "" for percent in percents]
+            values += [_mean(cell) if cell else "" for cell in _further(row)]
             writer.writerow([*lead, f"{row.config.optimizer.lr:g}", epochs, *values])
     return text.getvalue()
+
+
+def _label(row: TableRow) -> str:
+    return f"{row.label} ({row.dataset})" if row.dataset else row.label
+
+
+def _further(row: TableRow) -> list[Cell | None]:
+    """The further metrics of a row at its last moment."""
+    cells = [row.at(row.endpoint.weights, metric) for metric in row.endpoint.further]
+    return [found[-1] if found else None for found in cells]
 
 
 def long_form(blocks: Iterable[Block]) -> str:
@@ -72,7 +87,8 @@ def long_form(blocks: Iterable[Block]) -> str:
     for block in blocks:
         for row in block.rows:
             config = row.config
-            lead = [block.experiment, block.dataset, block.images, block.protocol, block.budget_title]
+            dataset = row.dataset or block.dataset
+            lead = [block.experiment, dataset, block.images, block.protocol, block.budget_title]
             lead += [
                 row.label,
                 "control" if row.control else "row",
@@ -86,13 +102,14 @@ def long_form(blocks: Iterable[Block]) -> str:
 def _long_cell(cell: Cell) -> list[object]:
     difference = None if cell.mean is None or cell.paper is None else cell.mean - cell.paper
     numbers = [
-        _number(cell.mean),
+        _mean(cell),
         _number(cell.sd, 3),
         len(cell.values),
         _number(cell.paper),
         _number(difference),
     ]
-    return [cell.percent, cell.epoch, cell.reading, *numbers, " ".join(cell.runs)]
+    place = [cell.percent, cell.epoch, cell.reading, cell.condition, cell.metric]
+    return [*place, *numbers, " ".join(cell.runs)]
 
 
 def markdown(found: Collection) -> str:
@@ -109,20 +126,23 @@ def markdown(found: Collection) -> str:
 
 
 def _markdown_block(block: Block) -> list[str]:
-    cells = block.rows[0].at("best")
-    heads = [f"{cell.percent} % (epoch {cell.epoch})" for cell in cells]
+    endpoint = block.endpoint
+    heads = [f"{cell.percent} % (epoch {cell.epoch})" for cell in block.rows[0].main]
+    heads += [*endpoint.further, *(["last epoch"] if endpoint.weights == "best" else []), "validation", "n"]
+    unit = " in per cent" if endpoint.metric == PRIMARY_METRIC else ""
     lines = [
         f"## {block.title}, budget {block.budget_title}, protocol {block.protocol}",
         "",
-        f"{_READING} (mean ± standard deviation over n seeds).",
+        f"Test {endpoint.metric}{unit} of {_WEIGHTS[endpoint.weights]} "
+        "(mean ± standard deviation over n seeds).",
         "",
-        "| model | learning rate | " + " | ".join(heads) + " | last epoch | validation | n |",
-        "|---|---|" + "---|" * (len(heads) + 3),
+        "| model | learning rate | " + " | ".join(heads) + " |",
+        "|---|---|" + "---|" * len(heads),
     ]
     rows = [row for row in block.rows if not row.control]
     controls = [row for row in block.rows if row.control]
     lines += [_markdown_row(row) for row in rows]
-    total = sum(len(row.at("best")) for row in rows)
+    total = sum(len(row.main) for row in rows)
     lines += ["", f"{block.empty} of {total} cells are empty.", ""]
     if controls:
         head = lines[4:6]
@@ -142,23 +162,34 @@ def _markdown_block(block: Block) -> list[str]:
 def _markdown_choice(row: TableRow, block: Block) -> str:
     rivals = [other for other in block.rows if other.choice == row.choice]
     tried = f"{sum(bool(other.validation) for other in rivals)} of {len(rivals)} rows"
-    values = [_number(row.mean_validation), _mean_sd(row.at("best")[-1])]
+    values = [_number(row.mean_validation), _mean_sd(row.main[-1])]
     return f"| {row.choice} | {row.label} | {tried} | " + " | ".join(values) + f" | {len(row.validation)} |"
 
 
 def _markdown_row(row: TableRow) -> str:
-    best, last = row.at("best"), row.at("last")[-1]
-    values = [_mean_sd(cell) for cell in (*best, last)]
+    shown: list[Cell | None] = [*row.main, *_further(row)]
+    if row.endpoint.weights == "best":
+        shown.append(row.at("last")[-1])
+    values = [_mean_sd(cell) if cell else "" for cell in shown]
     values += [_number(row.mean_validation)]
     mark = " (diverged)" if row.diverged else ""
-    seeds = max(len(cell.values) for cell in best)
-    return f"| {row.label}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
+    seeds = max(len(cell.values) for cell in row.main)
+    return f"| {_label(row)}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
 
 
 def _mean_sd(cell: Cell) -> str:
-    if cell.mean is None:
-        return ""
-    return f"{cell.mean:.2f}" + (f" ± {cell.sd:.2f}" if cell.sd is not None else "")
+    digits = _digits(cell)
+    spread = "" if cell.sd is None else f" ± {_number(cell.sd, digits)}"
+    return "" if cell.mean is None else _mean(cell) + spread
+
+
+def _mean(cell: Cell) -> str:
+    return _number(cell.mean, _digits(cell))
+
+
+def _digits(cell: Cell) -> int:
+    """Per cent have two decimals, smaller numbers four."""
+    return 2 if cell.mean is None or abs(cell.mean) >= 10 or "accuracy" in cell.metric else 4
 
 
 def _number(value: float | None, digits: int = 2) -> str:

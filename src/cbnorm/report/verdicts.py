@@ -115,7 +115,7 @@ def _pending(claim: Claim, blocks: Sequence[Block], evidence: Evidence, budget: 
         return Pending(claim, reason=NOT_RUN)
     if claim.kind in _COMPOSED:
         return Pending(claim)
-    own = [block for block in blocks if block.dataset == claim.dataset]
+    own = [block for block in blocks if claim.dataset in block.datasets]
     if not own:
         parts = [block.dataset for block in blocks if block.dataset.startswith(f"{claim.dataset} of ")]
         return Pending(claim, reason=f"wrong data: {parts[0]} is not all of it" if parts else NOT_RUN)

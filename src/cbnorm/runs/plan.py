@@ -18,14 +18,19 @@ _DIGITS, _MOST_SEEDS = 9, 100_000
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its label, the overrides that make it, and the choice it takes part in, if any.
+    """A row of a table: its label, the overrides that make it, and how its runs are read.
 
-    Of the rows with the same `choice`, the one with the best validation accuracy is reported as chosen.
+    Of the rows with the same `choice`, the one with the best validation accuracy is reported as chosen. Rows
+    may share a run, which is trained once: `reading` is the condition under which the test set was read
+    (empty for the usual one), `dataset` the name under which the ledger speaks of what was read, where that
+    is not the run's data set.
     """
 
     label: str
     overrides: tuple[str, ...]
     choice: str = ""
+    dataset: str = ""
+    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,12 @@ def read_controls(experiment: str) -> list[Row]:
 
 
 def _read(path: Path) -> list[Row]:
+    further = ("choice", "dataset", "reading")
     return read_table(
-        path, lambda line: Row(line["row"], tuple(line["overrides"].split()), line.get("choice", ""))
+        path,
+        lambda line: Row(
+            line["row"], tuple(line["overrides"].split()), **{key: line.get(key, "") for key in further}
+        ),
     )
 
 
@@ -76,7 +85,10 @@ def choose_rows(experiment: str, labels: Sequence[str] = ()) -> list[Row]:
     """
     rows, controls = read_rows(experiment), read_controls(experiment)
     sets = {"rows": rows, "controls": controls, "all": [*rows, *controls]}
-    by_label = {row.label: [row] for row in sets["all"]} | sets
+    by_label = {
+        row.label: [other for other in sets["all"] if other.label == row.label] for row in sets["all"]
+    }
+    by_label |= sets
     for label in labels:
         if label not in by_label:
             raise CbnormError(f"unknown row '{label}' of {experiment}: {nearest(label, by_label)}")
@@ -110,19 +122,25 @@ def row_configs(
                 "choose rows with rows=..., or use cbnorm train"
             )
     common = [f"experiment={experiment}", *overrides]
-    return {row.label: compose_run([*common, *row.overrides]) for row in rows}
+    found: dict[str, RunConfig] = {}
+    for row in rows:
+        config = compose_run([*common, *row.overrides])
+        if found.setdefault(row.label, config) != config:
+            raise CbnormError(f"rows.csv of {experiment}: two rows are called '{row.label}', but differ")
+    return found
 
 
 def plan(
     experiment: str, overrides: Sequence[str] = (), *, seeds: Sequence[int] = (0,), labels: Sequence[str] = ()
 ) -> list[Planned]:
-    """All runs of a table, seed-major, so that the table is whole before a second seed begins."""
+    """All runs of a table, each once, seed-major: the table is whole before a second seed begins."""
     rows = row_configs(experiment, overrides, labels)
-    planned = []
+    planned: dict[str, Planned] = {}
     for seed, (label, row) in itertools.product(seeds, rows.items()):
         config = row.model_copy(update={"seed": seed})
-        planned.append(Planned(label, config, run_id(config)))
-    return planned
+        run = run_id(config)
+        planned.setdefault(run, Planned(label, config, run))
+    return list(planned.values())
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -59,13 +59,20 @@ def _outcome(content: Record, _run: str) -> str | None:
     for entry in moments:
         if not isinstance(_at(entry, "percent"), int | None) or not isinstance(_at(entry, "epoch"), int):
             return "a moment without a place"
-        if not all(_is_accuracy(_at(entry, reading, "accuracy")) for reading in ("best", "last")):
-            return "a moment without an accuracy in per cent"
+        if not all(_is_reading(_at(entry, reading)) for reading in ("best", "last")):
+            return "a moment without a reading, or an accuracy that is not in per cent"
     return None
 
 
-def _is_accuracy(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 100
+def _is_reading(metrics: Any) -> bool:
+    """Whether these are numbers by name, some of them there, accuracies between 0 and 100."""
+    if not isinstance(metrics, dict) or not any(value is not None for value in metrics.values()):
+        return False
+    numbers = [value for value in metrics.values() if value is not None]
+    accuracies = [value for key, value in metrics.items() if key.rpartition(".")[2] == "accuracy"]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in numbers) and all(
+        value is not None and 0 <= value <= 100 for value in accuracies
+    )
 
 
 def _at(content: Any, *keys: str) -> Any:

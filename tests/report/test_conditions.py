@@ -1,0 +1,137 @@
+"""Rows that share a run, read under several conditions; tables about something other than accuracy."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cbnorm.errors import CbnormError
+from cbnorm.report.collect import collect
+from cbnorm.report.endpoints import Endpoint, read_endpoint
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.ledger import read_cells, read_claims
+from cbnorm.report.samples import Sample, sample
+from cbnorm.report.tables import long_form, markdown, paper_layout
+from cbnorm.runs.plan import plan, read_rows
+from cbnorm.runs.records import problem
+
+record = runpy.run_path(str(Path(__file__).with_name("making.py")))["record"]
+
+ROWS = """row,overrides,dataset,reading
+BN,norm=bn,SVHN,target
+BN,norm=bn,MNIST,source
+SCB,norm=scb,SVHN,target
+"SCB, own ids",norm=scb,SVHN,own
+"""
+ENDPOINT = "metric,weights,better,epochs\nerror,last,lower,200\nf1,last,higher,200\n"
+CELLS = "dataset,row,moment,metric,value,bold,note\nSVHN,BN,200,error,0.5,,\nMNIST,BN,end,error,0.25,,\n"
+CLAIM = "c,where,what,difference,f,SVHN,SCB,BN,error,200,lower,0.1,0,0.01,5,\n"
+HEAD = "id,where,what,kind,family,dataset,a,b,metric,moment,better,gap,at_least,margin,seeds,testable\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment called table5 of two runs that fill four rows."""
+    folder = tmp_path / "table5"
+    folder.mkdir()
+    for name, text in (("rows", ROWS), ("endpoint", ENDPOINT), ("cells", CELLS), ("claims", HEAD + CLAIM)):
+        (folder / f"{name}.csv").write_text(text)
+    monkeypatch.setattr("cbnorm.config.choices.experiments_dir", lambda: tmp_path)
+    return folder
+
+
+def run(norm: str, seed: int, **errors: float) -> dict[str, Any]:
+    """A record whose last weights have these errors by condition; those of the best weights are 0.9."""
+    made: dict[str, Any] = record(f"norm={norm}", "budget=full", f"seed={seed}")
+    for entry in made["metrics"]["moments"]:
+        entry["last"] = {f"{name}.error": value for name, value in errors.items()}
+        entry["last"] |= {f"{name}.f1": 60.0 for name in errors}
+        entry["best"] = dict.fromkeys(entry["last"], 0.9)
+    return made
+
+
+def records() -> list[dict[str, Any]]:
+    return [
+        made
+        for seed in range(5)
+        for made in (
+            run("bn", seed, target=0.5 + seed / 100, source=0.2),
+            run("scb", seed, target=0.3, own=0.1),
+        )
+    ]
+
+
+def test_a_run_with_two_readings_is_trained_once(table: Path) -> None:
+    planned = plan("table5", ["budget=smoke"], seeds=[0, 1])
+    assert [(item.row, item.config.seed) for item in planned] == [
+        ("BN", 0),
+        ("SCB", 0),
+        ("BN", 1),
+        ("SCB", 1),
+    ]
+    assert [row.label for row in read_rows("table5")] == ["BN", "BN", "SCB", "SCB, own ids"]
+
+
+def test_rows_are_filled_by_what_they_read(table: Path) -> None:
+    block = collect("table5", records(), filters={}).blocks[0]
+    means = {(row.label, row.dataset): row.main[-1].mean for row in block.rows}
+    assert means == {
+        ("BN", "SVHN"): pytest.approx(0.52),
+        ("BN", "MNIST"): pytest.approx(0.2),
+        ("SCB", "SVHN"): pytest.approx(0.3),
+        ("SCB, own ids", "SVHN"): pytest.approx(0.1),
+    }
+    published = {(row.label, row.dataset): row.main[-1].paper for row in block.rows}
+    assert published["BN", "SVHN"] == 0.5
+    assert published["BN", "MNIST"] == 0.25
+    assert published["SCB", "SVHN"] is None
+
+
+def test_layouts_show_the_tables_own_metric_and_the_others_beside_it(table: Path) -> None:
+    found = collect("table5", records(), filters={})
+    lines = paper_layout(found.blocks).splitlines()
+    assert lines[0].endswith(",100 %,f1")
+    assert lines[1].split(",")[-2:] == ["0.5200", "60.00"]
+    assert "| BN (SVHN) |" in markdown(found)
+    assert "Test error of the last weights" in markdown(found)
+    assert "last epoch" not in markdown(found)
+    assert "SVHN" in long_form(found.blocks)
+
+
+def test_claims_compare_what_they_name(table: Path) -> None:
+    block = collect("table5", records(), filters={}).blocks[0]
+    taken = sample(read_claims("table5")[0], block, Evidence([]))
+    assert isinstance(taken, Sample)
+    assert taken.take(5).mean(-1) @ taken.weights == pytest.approx(0.22)
+
+
+def test_places_of_the_paper_are_per_cent_of_its_epochs(table: Path) -> None:
+    assert read_endpoint("table5") == Endpoint("error", "last", "lower", 200, ("f1",))
+    assert read_cells("table5") == {("SVHN", "BN", 100, "error"): 0.5, ("MNIST", "BN", 100, "error"): 0.25}
+    assert Endpoint(epochs=200).percent("113") == 56
+    assert Endpoint().percent("reaching BN") is None
+
+
+def test_rows_of_one_name_must_be_one_run(table: Path) -> None:
+    (table / "rows.csv").write_text(ROWS.replace("BN,norm=bn,MNIST", "BN,norm=mn,MNIST"))
+    with pytest.raises(CbnormError, match="two rows are called 'BN', but differ"):
+        plan("table5")
+
+
+@pytest.mark.parametrize(
+    "line", ["error,first,lower,200", "error,last,sideways,200", "error,last,lower,many"]
+)
+def test_a_damaged_endpoint_is_one_line(line: str, table: Path) -> None:
+    (table / "endpoint.csv").write_text(f"metric,weights,better,epochs\n{line}\n")
+    with pytest.raises(CbnormError, match=r"endpoint\.csv"):
+        read_endpoint("table5")
+
+
+def test_records_without_accuracy_are_records_and_those_without_numbers_are_not() -> None:
+    made = run("bn", 0, target=0.5)
+    assert problem(made, made["id"]) is None
+    made["metrics"]["moments"][0]["last"] = {"target.error": None}
+    assert problem(made, made["id"]) == "a moment without a reading, or an accuracy that is not in per cent"
+    made["metrics"]["moments"][0]["last"] = {"target.accuracy": 101.0}
+    assert problem(made, made["id"]) == "a moment without a reading, or an accuracy that is not in per cent"
