@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cbnorm.models.pooling import relu_max_pool
 from cbnorm.norms import apply_norm
 
 
@@ -78,8 +79,7 @@ class ShallowCNN(nn.Module):
         """What the linear layer sees: ``(N, 256)``, or with the flattened head ``(N, 256 windows)``."""
         x = images
         for conv, norm in zip(self.convs[:-1], self.norms[:-1], strict=True):
-            x = F.relu(apply_norm(norm, conv(x), clusters))
-            x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+            x = relu_max_pool(apply_norm(norm, conv(x), clusters))
         x = F.relu(apply_norm(self.norms[-1], self.convs[-1](x), clusters))
         if self.head == "flatten":
             return F.avg_pool2d(x, 4, stride=1).flatten(1)

@@ -45,9 +45,13 @@ def wanted(x: Tensor) -> bool:
     Only plain float32 tensors on the CPU in eager mode: compilers, ``torch.func`` and forward-mode
     differentiation see the plain definitions.
     """
+    return x.dtype == torch.float32 and usable(x)
+
+
+def usable(x: Tensor) -> bool:
+    """As :func:`wanted`, for tensors of any shape and type."""
     return (
         not torch.compiler.is_compiling()
-        and x.dtype == torch.float32
         and x.device.type == "cpu"
         and x.numel() >= SMALLEST
         and type(x) is Tensor
