@@ -17,7 +17,7 @@ def test_every_choice_composes(group: str, name: str) -> None:
         words.append("norm=scb")
     if name == "digits":
         words.append("budget=smoke")  # the only one that digits has enough images for
-    if name in {"usps", "digits_negatives"}:
+    if name in {"usps", "digits_negatives", "oxford_pets", "oxford_pets_sample"}:
         words.append("dataset.train_images=null")  # they have fewer than budget=small takes
     if name == "imagefolder":
         words.append("dataset.folder=photographs")  # whose photographs, only the user knows

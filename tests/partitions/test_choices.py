@@ -34,6 +34,7 @@ def test_only_what_a_partition_reads_counts() -> None:
         "test": "predict",
     }
     assert counted(options("superclass", clusters=7)) == {"name": "superclass"}
+    assert counted(options("superclass", withheld=True)) == {"name": "superclass", "withheld": True}
     assert counted(options("attribute", attribute="superclass")) == {"name": "superclass"}
     assert counted(options("mn_components", run=RUN, layer=3, features="activations")) == {
         "name": "mn_components",

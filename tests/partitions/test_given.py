@@ -49,6 +49,16 @@ def test_an_attribute_gives_ids_in_the_order_of_the_images(splits) -> None:
     assert found.summary()["method"] == "shade"
 
 
+def test_withheld_ids_are_unknown_in_every_split_and_tell_nothing(splits) -> None:
+    found = given("attribute", splits, attribute="group", withheld=True)
+    assert {key: ids.tolist() for key, ids in found.ids.items()} == {
+        "train": [-1] * 4,
+        "val": [-1] * 2,
+        "test": [-1] * 3,
+    }
+    assert (found.num_clusters, found.oracle, found.summary()["withheld"]) == (2, False, True)
+
+
 def test_ids_that_follow_from_labels_are_marked(splits) -> None:
     """A group of classes leaks as the class does; an attribute of single images does not."""
     marks = {name: given("attribute", splits, attribute=name).oracle for name in ("group", "shade")}

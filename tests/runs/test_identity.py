@@ -100,6 +100,13 @@ LATER_VALUES: dict[str, Any] = {
     "norm.init": "first_batch",
     "partition.test": "refit",
     "trainer.rollback": True,
+    "trainer.patience": 10,
+    "dataset.folds": 5,
+    "dataset.fold": 1,
+    "dataset.augmentation.shift": 0.1,
+    "dataset.augmentation.shear": 0.1,
+    "dataset.augmentation.fill": "nearest",
+    "dataset.augmentation.crop": 4,
 }
 
 

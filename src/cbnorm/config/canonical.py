@@ -34,9 +34,12 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     # What lies in the folder counts, and is part of the identity as the data's fingerprint.
     del values["dataset"]["folder"]
     for option, before in LATER_OPTIONS.items():
-        group, _, key = option.partition(".")
-        if key in values[group] and values[group][key] == before:
-            del values[group][key]
+        *groups, key = option.split(".")
+        place = values
+        for group in groups:
+            place = place[group]
+        if key in place and place[key] == before:
+            del place[key]
     return values
 
 

@@ -238,6 +238,7 @@ def _check_combination(run: RunConfig) -> None:
             f"norm.temper=true needs norm.posterior=joint, not {run.norm.posterior}: "
             "a posterior of one channel has nothing to be divided by"
         )
+    _check_task(run)
     moments = len(set(run.trainer.moments))
     if run.trainer.max_epochs < moments:
         raise CbnormError(
@@ -245,7 +246,7 @@ def _check_combination(run: RunConfig) -> None:
             "raise it or set trainer.moments=[100]"
         )
     d = run.dataset
-    images = catalog.find(d.name)
+    images = catalog.fold_counts(catalog.find(d.name), d.folds, d.fold)
     catalog.check_folder(images, d.folder)
     catalog.check_numbers(images, d.val_images, d.train_images, d.test_images, d.image_size)
     if run.model.name == "shallow_cnn":
@@ -255,6 +256,20 @@ def _check_combination(run: RunConfig) -> None:
             raise CbnormError(
                 f"dataset.image_size={run.dataset.image_size}: shallow_cnn needs a multiple of 8 from 32 up"
             )
+
+
+def _check_task(run: RunConfig) -> None:
+    generates = run.task.name == "gan"
+    if generates != (run.model.name == "dcgan"):
+        raise CbnormError(
+            f"task={run.task.name} can't train model={run.model.name}: task=gan goes with model=dcgan"
+        )
+    if generates and needs_clusters(run.norm.name):
+        raise CbnormError(
+            f"norm={run.norm.name} needs the cluster of every image, which an image that is generated has not"
+        )
+    if generates and run.dataset.image_size != 32:
+        raise CbnormError(f"dataset.image_size={run.dataset.image_size}: dcgan makes images of 32")
 
 
 def ignored_options(run: RunConfig, overrides: Sequence[str]) -> list[str]:

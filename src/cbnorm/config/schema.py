@@ -22,6 +22,10 @@ class AugmentationConfig(Group):
     flip: bool
     rotation: Annotated[float, Field(ge=0, le=180)]
     zoom: Fraction
+    shift: Fraction = 0.0
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    fill: Literal["reflect", "nearest"] = "reflect"
+    crop: NotNegative = 0
 
 
 class DatasetConfig(Group):
@@ -35,7 +39,9 @@ class DatasetConfig(Group):
     test_images: Positive | None
     split: Literal["stratified", "last"]
     split_seed: Annotated[int, Field(ge=0)]
-    statistics: Literal["train", "imagenet"]
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: NotNegative = 0
+    statistics: Literal["train", "imagenet", "none"]
     augmentation: AugmentationConfig
 
 
@@ -59,6 +65,7 @@ class ModelConfig(Group):
     init: Literal["he", "glorot"]
     ln_eps: Annotated[float, Field(gt=0)]
     rescale: bool
+    activation: Literal["leaky_relu", "relu"]
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -81,6 +88,7 @@ class PartitionConfig(Group):
     clusters: Positive | None
     features: Literal["none", "raw", "standardised", "pca64", "mean_rgb", "activations"]
     test: Literal["predict", "refit"]
+    withheld: bool = False
     attribute: str | None
     file: str | None
     run: Annotated[str, Field(pattern="^[0-9a-f]{12}$")] | None
@@ -139,14 +147,28 @@ class TrainerConfig(Group):
     threads: Positive
     moments: Annotated[list[Percent], Field(min_length=1)]
     rollback: bool
+    patience: Positive | None = None
     accelerator: Literal["auto", "cpu", "gpu"]
     device: Annotated[int, Field(ge=0)]
 
 
 class TaskConfig(Group):
-    """What is learned."""
+    """What is learned; `TASK_OPTIONS` says which options each task reads."""
 
-    name: Literal["classification"]
+    name: Literal["classification", "gan", "adamatch"]
+    test_curve: bool
+    latent: Literal["normal", "uniform"]
+    samples: Annotated[int, Field(ge=10)]
+    references: Annotated[int, Field(ge=10)] | None
+    features: Literal["pixels", "mobilenet_v2"]
+    target_ratio: Positive
+    operations: NotNegative
+    strength: Annotated[float, Field(ge=0, le=1)]
+    alignment: Literal["per_class", "keras"]
+    second_pass: Literal["source", "inference"]
+    threshold: Annotated[float, Field(gt=0, le=1)]
+    horizon: Annotated[float, Field(gt=0)]
+    adapt_images: Positive
 
 
 class LoggerConfig(Group):
@@ -212,6 +234,7 @@ MODEL_OPTIONS: dict[str, tuple[str, ...]] = {
     "vit": ("ln_eps",),
     "oxford_cnn": _BN,
     "wrn": (*_BN, "rescale"),
+    "dcgan": (*_BN, "activation"),
 }
 
 _ADAM = ("lr", "weight_decay", "decay_norms", "betas", "eps")
@@ -230,7 +253,20 @@ SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 #: Which options of :class:`TaskConfig` each task reads.
-TASK_OPTIONS: dict[str, tuple[str, ...]] = {"classification": ()}
+TASK_OPTIONS: dict[str, tuple[str, ...]] = {
+    "classification": ("test_curve",),
+    "gan": ("latent", "samples", "references", "features"),
+    "adamatch": (
+        "target_ratio",
+        "operations",
+        "strength",
+        "alignment",
+        "second_pass",
+        "threshold",
+        "horizon",
+        "adapt_images",
+    ),
+}
 
 #: Norms that need the cluster of every image.
 CLUSTERED_NORMS = frozenset({"scb", "scb_base", "conditional_bn", "cluster_bn"})
@@ -248,5 +284,13 @@ LATER_OPTIONS: dict[str, Any] = {
     "norm.temper": False,
     "norm.init": "spread",
     "partition.test": "predict",
+    "task.test_curve": False,
     "trainer.rollback": False,
+    "trainer.patience": None,
+    "dataset.folds": None,
+    "dataset.fold": 0,
+    "dataset.augmentation.shift": 0.0,
+    "dataset.augmentation.shear": 0.0,
+    "dataset.augmentation.fill": "reflect",
+    "dataset.augmentation.crop": 0,
 }

@@ -185,6 +185,12 @@ class DataSet:
     parts: tuple[str, ...] = ()
 
     @property
+    def places(self) -> Mapping[str, int]:
+        """How many places there are for an image to have, per part that indices speak of."""
+        total = sum(self.counts.values())
+        return {"train": total, "test": total} if self.divided else self.counts
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)

@@ -24,6 +24,7 @@ READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
 
 #: Moments per channel that may be given instead of those of the images trained on.
 IMAGENET_MOMENTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_MOMENTS = {"imagenet": IMAGENET_MOMENTS, "none": ((0.0,) * 3, (1.0,) * 3)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         split: ``stratified``, or ``last``: the last images of the official order validate.
         split_seed: Decides which images validate and which train.
         statistics: ``train``: the moments are those of the images trained on; ``imagenet``: the
-            customary ones of ImageNet.
+            customary ones of ImageNet; ``none``: 0 and 1, so that values are divided by 255 and no more.
         folds: Of a set without an official split: into how many parts its images are divided, stratified
             and the same for every seed.
         fold: Which of them tests.
@@ -120,7 +121,7 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         tested = tested[divide(test_strata[tested], test_images, 0, "test-subset")[0]]
     train = _prepare(pool, places[rest], image_size)
     val = _prepare(pool, places[val_positions], image_size)
-    mean, std = pixels.channel_moments(train.images) if statistics == "train" else IMAGENET_MOMENTS
+    mean, std = pixels.channel_moments(train.images) if statistics == "train" else _MOMENTS[statistics]
     return ImageData(
         name=entry.name,
         train=train,

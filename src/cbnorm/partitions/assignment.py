@@ -1,7 +1,7 @@
 """From a partition's options to the ids of all images of a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Assignment:
 
     Attributes:
         num_clusters: Number of clusters K.
-        ids: By split, int64 (N,), 0 to K-1.
+        ids: By split, int64 (N,), 0 to K-1; -1 where they are withheld.
         description: Plain values, for the run's record. ``oracle`` is there and true when ids follow
             from labels, ``transductive`` when test images decided test ids by a fit of their own.
         fits: By split, the fitted clusters; none when ids were given.
@@ -83,10 +83,32 @@ def assign(
         network: Where activations come from, for what is fitted to them.
         cache: Where fits are remembered.
 
+    With ``options["withheld"]`` there are as many clusters, but every id is -1: unknown, in training too.
+
     Raises:
         CbnormError: Ids that are not to be had: no such attribute, a bad file.
         ValueError: Images that can't be clustered, see :func:`~cbnorm.partitions.fit.fit_partition`.
     """
+    found = _told(options, splits, seed, num_classes, official, network, cache)
+    return withheld(found) if options.get("withheld") else found
+
+
+def withheld(found: Assignment) -> Assignment:
+    """The same clusters with every id unknown (-1)."""
+    unknown = {name: torch.full_like(ids, -1) for name, ids in found.ids.items()}
+    description = dict(found.description) | {"withheld": True, "oracle": False}
+    return replace(found, ids=unknown, description=description)
+
+
+def _told(
+    options: Mapping[str, Any],
+    splits: Mapping[str, Split],
+    seed: int,
+    num_classes: int,
+    official: Mapping[str, int],
+    network: Activations | None,
+    cache: Cache | None,
+) -> Assignment:
     if options["name"] in FITTED:
         chosen = seed if options["seed"] is None else options["seed"]
         return _fitted(options, splits, chosen, network, cache or Cache())

@@ -31,6 +31,11 @@ def counted(options: Mapping[str, Any]) -> dict[str, Any]:
     >>> counted({"name": "superclass", "test": "predict", "clusters": None})
     {'name': 'superclass'}
     """
+    found = _counted(options)
+    return found | {"withheld": True} if options.get("withheld") else found
+
+
+def _counted(options: Mapping[str, Any]) -> dict[str, Any]:
     name = options["name"]
     if name in FITTED:
         return _fitted(options)

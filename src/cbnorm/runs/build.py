@@ -46,6 +46,8 @@ def load_data(config: RunConfig) -> ImageData:
         split=d.split,
         split_seed=d.split_seed,
         statistics=d.statistics,
+        folds=d.folds,
+        fold=d.fold,
     )
 
 
@@ -120,8 +122,7 @@ def build_classification(config: RunConfig, device: torch.device) -> Parts:
     partition = partition_of(config, data, device, lambda other: build_network(other, data.num_classes))
     clusters = {} if partition is None else dict(partition.ids)
     model = build_network(config, data.num_classes, None if partition is None else partition.num_clusters)
-    a = config.dataset.augmentation
-    augmentation = Augmentation(a.flip, a.rotation, a.zoom)
+    augmentation = Augmentation(**config.dataset.augmentation.model_dump())
     train = batches_of(config, data, "train", clusters.get("train"), device, augmentation)
     task = Classification(
         model,
@@ -130,8 +131,18 @@ def build_classification(config: RunConfig, device: torch.device) -> Parts:
         bf16=config.trainer.precision == "bf16",
     )
     val, test = (batches_of(config, data, name, clusters.get(name), device) for name in ("val", "test"))
-    return Parts(data, partition, clusters, task, train, ClassificationReader(data.num_classes, val, test))
+    reader = ClassificationReader(data.num_classes, val, test, test_curve=config.task.test_curve)
+    return Parts(data, partition, clusters, task, train, reader)
+
+
+def _gan(config: RunConfig, device: torch.device) -> Parts:
+    from cbnorm.runs.build_gan import build_gan
+
+    return build_gan(config, device)
 
 
 #: What makes the parts of a run, by the name of its task.
-BUILDERS: dict[str, Callable[[RunConfig, torch.device], Parts]] = {"classification": build_classification}
+BUILDERS: dict[str, Callable[[RunConfig, torch.device], Parts]] = {
+    "classification": build_classification,
+    "gan": _gan,
+}

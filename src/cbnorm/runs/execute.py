@@ -81,9 +81,8 @@ def execute(
 def _refuse_impossible_numbers(config: RunConfig) -> None:
     """What an open data set holds is known only now; refused before the run has a folder."""
     d = config.dataset
-    catalog.check_numbers(
-        catalog.facts(d.name, d.folder), d.val_images, d.train_images, d.test_images, d.image_size
-    )
+    facts = catalog.fold_counts(catalog.facts(d.name, d.folder), d.folds, d.fold)
+    catalog.check_numbers(facts, d.val_images, d.train_images, d.test_images, d.image_size)
 
 
 def _ended(store: Store, run: str) -> Record | None:

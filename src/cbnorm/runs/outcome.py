@@ -68,7 +68,9 @@ def trained(
 def _sizes(parts: Parts) -> dict[str, list[int]]:
     assert parts.partition is not None  # noqa: S101 (tells the type checker)
     count = parts.partition.num_clusters
-    return {name: torch.bincount(ids, minlength=count).tolist() for name, ids in parts.clusters.items()}
+    return {
+        name: torch.bincount(ids[ids >= 0], minlength=count).tolist() for name, ids in parts.clusters.items()
+    }
 
 
 def failed(config: RunConfig, run: str, error: Exception) -> Record:

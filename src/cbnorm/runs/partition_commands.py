@@ -84,7 +84,7 @@ def _compare(overrides: Sequence[str], file: Path | None) -> None:
     first = _assigned(configs[0], data).ids
     second: Mapping[str, Tensor]
     if file is not None:
-        second = file_ids(file, splits, _MOST, catalog.find(configs[0].dataset.name).counts)
+        second = file_ids(file, splits, _MOST, catalog.find(configs[0].dataset.name).places)
     else:
         print()
         if configs[1].dataset != configs[0].dataset:

@@ -74,7 +74,7 @@ def assigned(
             splits_of(data),
             seed=config.seed,
             num_classes=data.num_classes,
-            official=catalog.find(config.dataset.name).counts,
+            official=catalog.find(config.dataset.name).places,
             network=network,
             cache=cache(),
         )
