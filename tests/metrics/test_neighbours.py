@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cbnorm.metrics import Neighbourhood, class_entropy, nearest_labels, neighbourhood, neighbours
+from cbnorm.metrics import Neighbourhood, class_entropy, nearest_labels, neighbourhood, neighbours, spread
 
 
 def by_definition(real, samples, k):
@@ -89,3 +89,23 @@ def test_entropy_lies_between_one_class_and_all_alike():
     assert class_entropy(torch.tensor([0, 0, 0, 1]), 9) == pytest.approx(
         -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
     )
+
+
+def test_collapse_is_told_by_variance_or_by_near_copies_alone():
+    stream = torch.Generator().manual_seed(0)
+    real, others = torch.randn(400, 8, generator=stream), torch.randn(400, 8, generator=stream)
+    same = spread(real, others + 50)
+    assert (round(same.variance, 1), same.nearest) == (1.0, pytest.approx(1, abs=0.2))
+    assert not same.collapsed
+    narrow = spread(real, 0.2 * others)
+    assert narrow.variance == pytest.approx(0.04, abs=0.01)
+    assert narrow.collapsed
+    copies = spread(real, others[:20].repeat(20, 1) + 1e-3 * torch.randn(400, 8, generator=stream))
+    assert copies.variance > 0.5
+    assert copies.nearest < 1e-3
+    assert copies.collapsed
+
+
+def test_collapse_needs_sets_of_one_size():
+    with pytest.raises(ValueError, match="9 real images can't be compared with 8 samples"):
+        spread(torch.rand(9, 2), torch.rand(8, 2))

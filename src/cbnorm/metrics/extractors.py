@@ -47,7 +47,7 @@ class Extractor:
             images: uint8 (N, 3, H, W), H and W multiples of 8.
 
         Returns:
-            float32 (N, D), on the CPU.
+            float32 (N, D), on the extractor's device.
 
         Raises:
             TypeError: Other images.
@@ -56,7 +56,7 @@ class Extractor:
             raise TypeError(
                 f"images must be uint8 (N, 3, H, W), not {images.dtype} of shape {tuple(images.shape)}"
             )
-        return torch.cat([self.chunk(part.to(self.device)).float().cpu() for part in images.split(_CHUNK)])
+        return torch.cat([self.chunk(part.to(self.device)).float() for part in images.split(_CHUNK)])
 
 
 def pixels(device: torch.device | str = "cpu") -> Extractor:

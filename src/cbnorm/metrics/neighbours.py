@@ -47,7 +47,7 @@ def neighbourhood(real: Tensor, samples: Tensor, k: int = 5) -> Neighbourhood:
     if not 0 < k < min(len(real), len(samples)):
         raise ValueError(f"k={k} neighbours need more than k images, not {len(real)} and {len(samples)}")
     real, samples = real.double(), samples.double()
-    of_real, of_samples = _radii(real, k), _radii(samples, k)
+    of_real, of_samples = nearest_distances(real, k), nearest_distances(samples, k)
     around_samples = torch.zeros(len(samples), dtype=torch.int64, device=real.device)
     recalled, covered = [], []
     for part, radii in zip(real.split(_CHUNK), of_real.split(_CHUNK), strict=True):
@@ -80,8 +80,8 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * products).clamp(min=0)
 
 
-def _radii(features: Tensor, k: int) -> Tensor:
-    """Squared distance of each image to its k-th nearest among the others, (N,)."""
+def nearest_distances(features: Tensor, k: int) -> Tensor:
+    """Squared distance of each image to its k-th nearest among the others, (N,); features float64 (N, D)."""
     found = []
     for start in range(0, len(features), _CHUNK):
         part = features[start : start + _CHUNK]

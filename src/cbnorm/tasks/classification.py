@@ -51,6 +51,7 @@ class ClassificationReader:
         val: Batches of the validation images, each once.
         test: Batches of the test images.
         conditions: Further readings of the test images by name, such as ids that are unknown.
+        test_curve: Read the test images after every epoch too, for the history; nothing is selected by it.
     """
 
     def __init__(
@@ -59,14 +60,21 @@ class ClassificationReader:
         val: Iterable[Batch],
         test: Iterable[Batch],
         conditions: Mapping[str, Iterable[Batch]] | None = None,
+        *,
+        test_curve: bool = False,
     ) -> None:
         self.num_classes, self.val, self.test = num_classes, val, test
+        self.test_curve = test_curve
         self.conditions = dict(conditions or {})
 
     def validate(self, task: Classification) -> Metrics:
-        """Loss and accuracy (per cent) on the validation images."""
-        reading = predict(task, self.val)
-        return {"val_loss": finite(reading.loss), "val_accuracy": reading.accuracy}
+        """Loss and accuracy (per cent) on the validation images, for a test curve on the test images too."""
+        sets = {"val": self.val} | ({"test": self.test} if self.test_curve else {})
+        found: Metrics = {}
+        for name, batches in sets.items():
+            reading = predict(task, batches)
+            found |= {f"{name}_loss": finite(reading.loss), f"{name}_accuracy": reading.accuracy}
+        return found
 
     def score(self, row: Metrics) -> float | None:
         """The validation accuracy."""
