@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cbnorm.models.pooling import relu_max_pool
+from cbnorm.models.pooling import mean_over_positions, relu_max_pool
 from cbnorm.norms import native
 
 SHAPES = [(3, 64, 32, 32), (2, 32, 7, 9), (1, 32, 2, 2), (2, 96, 3, 5), (2, 5, 8, 8)]
@@ -46,6 +46,19 @@ def test_values_and_gradients_are_torchs(path, shape, dtype, layout):
         assert torch.equal(got, expected)
     with torch.no_grad():
         assert torch.equal(relu_max_pool(x), torchs(x))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+def test_the_mean_is_torchs_and_its_gradient_keeps_the_layout(shape, dtype, layout):
+    x = torch.randn(shape).to(dtype).contiguous(memory_format=layout)
+    grad = torch.randn(shape[:2]).to(dtype)
+    value, slope = values_and_gradients(mean_over_positions, x, grad)
+    expected, expected_slope = values_and_gradients(lambda x: x.mean(dim=(2, 3)), x, grad)
+    assert torch.equal(value, expected)
+    assert torch.equal(slope, expected_slope)
+    assert slope.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from cbnorm.models.init import glorot_uniform, he_normal, zero_bias
 from cbnorm.models.places import NormFactory, Places
+from cbnorm.models.pooling import mean_over_positions
 from cbnorm.models.preactivation import NormReluConv
 from cbnorm.norms import apply_norm
 
@@ -110,7 +111,7 @@ class DenseNet(nn.Module):
         x = self.stem(apply_norm(self.image_norm, images, clusters))
         for layer in self.layers:
             x = layer(x, clusters)
-        return F.relu(apply_norm(self.norm, x, clusters)).mean(dim=(2, 3))
+        return mean_over_positions(F.relu(apply_norm(self.norm, x, clusters)))
 
 
 class DenseUnit(nn.Module):

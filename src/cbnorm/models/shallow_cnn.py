@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cbnorm.models.pooling import relu_max_pool
+from cbnorm.models.pooling import mean_over_positions, relu_max_pool
 from cbnorm.norms import apply_norm
 
 
@@ -83,4 +83,4 @@ class ShallowCNN(nn.Module):
         x = F.relu(apply_norm(self.norms[-1], self.convs[-1](x), clusters))
         if self.head == "flatten":
             return F.avg_pool2d(x, 4, stride=1).flatten(1)
-        return x.mean(dim=(2, 3))
+        return mean_over_positions(x)

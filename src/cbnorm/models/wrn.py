@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from cbnorm.models.init import glorot_uniform, he_normal_cut
 from cbnorm.models.places import NormFactory, Places
+from cbnorm.models.pooling import mean_over_positions
 from cbnorm.models.preactivation import NormReluConv
 from cbnorm.models.same import SameConv2d
 from cbnorm.norms import apply_norm
@@ -87,7 +88,7 @@ class WideResNet(nn.Module):
         x = self.stem(apply_norm(self.image_norm, images, clusters))
         for unit in self.units:
             x = unit(x, clusters)
-        return F.relu(apply_norm(self.norm, x, clusters)).mean(dim=(2, 3))
+        return mean_over_positions(F.relu(apply_norm(self.norm, x, clusters)))
 
 
 class WideUnit(nn.Module):
