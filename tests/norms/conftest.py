@@ -78,6 +78,7 @@ CASES = [
     Case("conditional_bn", CLUSTERS),
     Case("cluster_bn", CLUSTERS),
     Case("cluster_bn", CLUSTERS | {"unknown": "position", "affine": True}),
+    Case("cluster_bn", CLUSTERS | {"affine": True, "separate": True}),
 ]
 BY_NAME = {str(case): case for case in CASES}
 IDS = torch.tensor([0, 1, 2, 0, 1, 2])

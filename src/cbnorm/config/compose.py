@@ -270,6 +270,21 @@ def _check_task(run: RunConfig) -> None:
         )
     if generates and run.dataset.image_size != 32:
         raise CbnormError(f"dataset.image_size={run.dataset.image_size}: dcgan makes images of 32")
+    if run.task.name == "adamatch":
+        _check_domains(run)
+
+
+def _check_domains(run: RunConfig) -> None:
+    if not catalog.find(run.dataset.name).domains:
+        pairs = ", ".join(key for key, entry in catalog.DATA_SETS.items() if entry.domains)
+        raise CbnormError(
+            f"task=adamatch needs a set of two domains, not dataset={run.dataset.name}: choose from {pairs}"
+        )
+    if needs_clusters(run.norm.name) and run.partition.name != "domain":
+        raise CbnormError(
+            f"task=adamatch tells norm={run.norm.name} the domain of every image: choose partition=domain, "
+            f"not {run.partition.name}"
+        )
 
 
 def ignored_options(run: RunConfig, overrides: Sequence[str]) -> list[str]:

@@ -105,6 +105,7 @@ class NormConfig(Group):
     eps: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(gt=0, le=1)]
     affine: bool
+    separate: bool
     convention: Literal["paper", "released"]
     scale: Literal["paper", "consistent"]
     unknown: Literal["sample", "position"]
@@ -165,7 +166,7 @@ class TaskConfig(Group):
     operations: NotNegative
     strength: Annotated[float, Field(ge=0, le=1)]
     alignment: Literal["per_class", "keras"]
-    second_pass: Literal["source", "inference"]
+    second_forward: Literal["source", "inference"]
     threshold: Annotated[float, Field(gt=0, le=1)]
     horizon: Annotated[float, Field(gt=0)]
     adapt_images: Positive
@@ -223,7 +224,7 @@ NORM_OPTIONS: dict[str, tuple[str, ...]] = {
     "ucb": (*_MIXTURE, "eval_stats"),
     "uan": _MIXTURE,
     "conditional_bn": _TRACKED,
-    "cluster_bn": (*_TRACKED, "affine", "scale", "unknown"),
+    "cluster_bn": (*_TRACKED, "affine", "separate", "scale", "unknown"),
 }
 
 _BN = ("bn_eps", "bn_momentum")
@@ -261,7 +262,7 @@ TASK_OPTIONS: dict[str, tuple[str, ...]] = {
         "operations",
         "strength",
         "alignment",
-        "second_pass",
+        "second_forward",
         "threshold",
         "horizon",
         "adapt_images",
@@ -283,6 +284,7 @@ LATER_OPTIONS: dict[str, Any] = {
     "optimizer.schedule": "constant",
     "norm.temper": False,
     "norm.init": "spread",
+    "norm.separate": False,
     "partition.test": "predict",
     "task.test_curve": False,
     "trainer.rollback": False,

@@ -89,7 +89,9 @@ class ClusterBatchNorm(ClusterNorm):
         num_clusters: Number of clusters K.
         eps: Added to variances under the root.
         momentum: torch's convention, ``new = (1 - momentum)·old + momentum·batch``.
-        affine: Learn one gamma and beta for all clusters.
+        affine: Learn gamma and beta: one for all clusters, or
+        separate: one for each, which is domain-specific batch normalization (Chang et al., 2019); unknown
+            samples get their mean.
         scale: See :class:`cbnorm.norms.SCBNorm`.
         unknown: See :class:`cbnorm.norms.SCBNorm`.
         channel_dim: 1, or -1 for token layouts (N, …, C).
@@ -106,7 +108,7 @@ class ClusterBatchNorm(ClusterNorm):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (norm options; all but two by keyword)
         self,
         num_features: int,
         num_clusters: int,
@@ -114,6 +116,7 @@ class ClusterBatchNorm(ClusterNorm):
         eps: float = 1e-5,
         momentum: float = 0.1,
         affine: bool = False,
+        separate: bool = False,
         scale: Scale = "consistent",
         unknown: Unknown = "sample",
         channel_dim: int = 1,
@@ -127,8 +130,10 @@ class ClusterBatchNorm(ClusterNorm):
         shape = (num_clusters, num_features)
         self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(shape, device=device, dtype=dtype))
-        self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype)) if affine else None
+        self.separate = separate
+        learned = shape if separate else (num_features,)
+        self.weight = nn.Parameter(torch.ones(learned, device=device, dtype=dtype)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(learned, device=device, dtype=dtype)) if affine else None
 
     def normalize_clusters(self, x: Tensor, clusters: Tensor | None, *, unknown: bool) -> Tensor:
         """Cluster moments, then eq. 10, or eq. 12 for unknown ids."""
@@ -142,7 +147,13 @@ class ClusterBatchNorm(ClusterNorm):
             y = normalize_known(x, clusters, parameters)
         if self.weight is None or self.bias is None:
             return y
-        return scale_and_shift(y, self.weight.to(y.dtype), self.bias.to(y.dtype))
+        gamma, beta = self.weight.to(y.dtype), self.bias.to(y.dtype)
+        if not self.separate:
+            return scale_and_shift(y, gamma, beta)
+        if clusters is None:
+            return scale_and_shift(y, gamma.mean(dim=0), beta.mean(dim=0))
+        gamma, beta = (_select(table, clusters, unknown)[:, :, None] for table in (gamma, beta))
+        return y * gamma + beta
 
     def _moments(self, x: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)

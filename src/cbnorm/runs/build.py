@@ -141,8 +141,15 @@ def _gan(config: RunConfig, device: torch.device) -> Parts:
     return build_gan(config, device)
 
 
+def _adamatch(config: RunConfig, device: torch.device) -> Parts:
+    from cbnorm.runs.build_adamatch import build_adamatch
+
+    return build_adamatch(config, device)
+
+
 #: What makes the parts of a run, by the name of its task.
 BUILDERS: dict[str, Callable[[RunConfig, torch.device], Parts]] = {
     "classification": build_classification,
     "gan": _gan,
+    "adamatch": _adamatch,
 }

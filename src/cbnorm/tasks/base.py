@@ -63,7 +63,7 @@ class Task(lightning.LightningModule):
         """The optimizers in use while a trainer drives this task."""
         return list(self.trainer.optimizers)
 
-    def finish_epoch(self) -> dict[str, float]:
+    def finish_epoch(self) -> Metrics:
         """Mean training loss since the last call; the sums start anew.
 
         The first sum is of losses times images, the last of images.

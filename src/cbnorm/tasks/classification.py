@@ -37,7 +37,7 @@ class Classification(Task):
             )
         return loss
 
-    def finish_epoch(self) -> dict[str, float]:
+    def finish_epoch(self) -> Metrics:
         """Training loss and accuracy (per cent) since the last call."""
         _, correct, count = self.totals.tolist()
         return super().finish_epoch() | {"train_accuracy": 100 * correct / max(count, 1)}

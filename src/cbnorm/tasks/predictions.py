@@ -62,6 +62,15 @@ class Predictions:
 
     def macro(self, num_classes: int) -> dict[str, float]:
         """Precision, recall and F1 in per cent, each averaged over the classes (0 where a class has none)."""
+        return {name: 100 * values.mean().item() for name, values in self._by_class(num_classes).items()}
+
+    def weighted(self, num_classes: int) -> dict[str, float]:
+        """As :meth:`macro`, every class weighted by its number of images; the recall is then the accuracy."""
+        shares = torch.bincount(self.labels, minlength=num_classes) / max(len(self.labels), 1)
+        by_class = self._by_class(num_classes).items()
+        return {f"weighted_{name}": 100 * (shares * values).sum().item() for name, values in by_class}
+
+    def _by_class(self, num_classes: int) -> dict[str, Tensor]:
         matrix = torch.zeros(num_classes, num_classes, dtype=torch.float64)
         matrix.index_put_(
             (self.labels, self.predicted), torch.ones(len(self.labels), dtype=torch.float64), accumulate=True
@@ -70,10 +79,7 @@ class Predictions:
         precision = hits / matrix.sum(0).clamp(min=1)
         recall = hits / matrix.sum(1).clamp(min=1)
         f1 = 2 * hits / (matrix.sum(0) + matrix.sum(1)).clamp(min=1)
-        return {
-            name: 100 * values.mean().item()
-            for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
-        }
+        return {"precision": precision, "recall": recall, "f1": f1}
 
 
 @torch.no_grad()

@@ -1,0 +1,109 @@
+"""Reading a classifier on two domains, under the ids and the statistics that it may be given."""
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cbnorm.data.batches import Batch
+from cbnorm.tasks.adamatch import AdaMatch
+from cbnorm.tasks.base import Metrics, Reading
+from cbnorm.tasks.classification import finite
+from cbnorm.tasks.predictions import Predictions, predict
+
+
+class DomainReader:
+    """Reads both domains. Nothing is selected: target labels are for reporting, and the last weights count.
+
+    The usual reading is that of the target's test images with the source's id, as published. Further ones:
+    ``source``, the source's test images; ``own``, the target's under their own id; ``adabn`` and
+    ``source_adabn``, with batch normalization's statistics estimated anew on training images of the domain,
+    unlabelled (AdaBN, Li et al., 2017).
+
+    Args:
+        num_classes: For the metrics averaged over classes.
+        val: Validation images by domain, ``source`` and ``target``.
+        test: Test images by reading, the usual one being called ``""``.
+        adapt: Training images by reading whose statistics are estimated anew, before :meth:`read`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        val: Mapping[str, Iterable[Batch]],
+        test: Mapping[str, Iterable[Batch]],
+        adapt: Mapping[str, Iterable[Batch]],
+    ) -> None:
+        self.num_classes, self.val, self.test, self.adapt = num_classes, val, test, adapt
+
+    def validate(self, task: AdaMatch) -> Metrics:
+        """Accuracies (per cent) and losses on validation images of both domains; the plain ones: source."""
+        source, target = (predict(task, self.val[domain]) for domain in ("source", "target"))
+        return {
+            "val_loss": finite(source.loss),
+            "val_accuracy": source.accuracy,
+            "target.val_loss": finite(target.loss),
+            "target.val_accuracy": target.accuracy,
+        }
+
+    def score(self, row: Metrics) -> float | None:
+        """None: a choice by target labels would use what the method is to do without."""
+        return None
+
+    def read(self, task: AdaMatch) -> Reading:
+        """Metrics and predicted classes of every reading, and the gradients' variances so far.
+
+        ``gradients`` holds their decimal logarithms, (epochs, 4, tensors), in the order of
+        :data:`cbnorm.tasks.adamatch.FOLLOWED` and of the network's parameters.
+        """
+        metrics: Metrics = {}
+        arrays = {"gradients": task.variances.detach().log10().half().cpu()}
+        for name, batches in self.test.items():
+            lead = f"{name}." if name else ""
+            found = self._predict(task, name, batches)
+            metrics |= {lead + key: value for key, value in self._metrics(found).items()}
+            arrays[f"{lead}labels"] = found.labels
+            arrays[f"{lead}predicted"] = found.predicted
+        return Reading(metrics, arrays)
+
+    def _predict(self, task: AdaMatch, name: str, batches: Iterable[Batch]) -> Predictions:
+        if name not in self.adapt:
+            return predict(task, batches)
+        model = task.model
+        task.model = adapted(model, self.adapt[name])
+        try:
+            return predict(task, batches)
+        finally:
+            task.model = model
+
+    def _metrics(self, found: Predictions) -> Metrics:
+        averages = found.macro(self.num_classes) | found.weighted(self.num_classes)
+        return {"accuracy": found.accuracy, "loss": finite(found.loss)} | averages
+
+
+@torch.no_grad()
+def adapted(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
+    """A copy of a network whose batch normalizations have the running statistics of other images.
+
+    Statistics are means over the batches, in one forward pass in training mode; parameters stay.
+
+    Args:
+        model: The network.
+        batches: Images, labels (not read) and cluster ids.
+    """
+    copied = copy.deepcopy(model)
+    layers = [layer for layer in copied.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for a plain mean over batches
+    copied.eval()
+    for layer in layers:
+        layer.train()
+    for images, _, clusters in batches:
+        copied(images, clusters)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    return copied.train(model.training)
