@@ -18,6 +18,7 @@ from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.interruption import RunInterruptedError, hand_on, stop_signals
 from cbnorm.runs.plan import expand
+from cbnorm.runs.records import headline
 
 #: Combinations of a sweep that are composed and checked before the first of them trains.
 _CHECKED = 64
@@ -57,7 +58,7 @@ def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
 
 
 def job(config: DictConfig) -> float | None:
-    """One run of a Hydra job; returns its last primary test accuracy in per cent."""
+    """One run of a Hydra job; returns its last test accuracy in per cent, or what stands for it."""
     run = check(config)
     hydra_config = HydraConfig.get()
     label = " ".join(hydra_config.overrides.task) or "defaults"
@@ -96,7 +97,7 @@ def _execute(run: RunConfig) -> dict[str, Any] | None:
         print(
             f"epoch {row['epoch']}/{run.trainer.max_epochs}"
             f"  loss {'not finite' if loss is None else format(loss, '.3f')}"
-            f"  validation {'-' if accuracy is None else format(accuracy, '.2f')} %"
+            f"{'' if accuracy is None else f'  validation {accuracy:.2f} %'}"
             f"  {sum(row['seconds'].values()):.1f} s",
             file=sys.stderr,
             flush=True,
@@ -107,7 +108,7 @@ def _execute(run: RunConfig) -> dict[str, Any] | None:
 
 def _summary(record: dict[str, Any], label: str) -> float | None:
     readings = record["metrics"]["moments"]
-    accuracy = readings[-1]["best"]["accuracy"] if readings else None
-    tested = "no reading" if accuracy is None else f"test {accuracy:.2f} %"
-    print(f"{record['id']}  {record['status']}  {tested}  {label}")
-    return accuracy
+    metric, value = headline(readings[-1]["best"]) if readings else ("", None)
+    number = f"test {value:.2f} %" if metric == "accuracy" and value is not None else f"{metric} {value}"
+    print(f"{record['id']}  {record['status']}  {'no reading' if value is None else number}  {label}")
+    return value

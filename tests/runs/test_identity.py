@@ -14,6 +14,7 @@ from cbnorm.config.schema import (
     NORM_OPTIONS,
     OPTIMIZER_OPTIONS,
     SCHEDULE_OPTIONS,
+    TASK_OPTIONS,
     RunConfig,
 )
 from cbnorm.runs.identity import digest, identity, row_of, run_id
@@ -100,6 +101,12 @@ LATER_VALUES: dict[str, Any] = {
     "norm.init": "first_batch",
     "norm.separate": True,
     "partition.test": "refit",
+    "task.test_curve": True,
+    "task.labels": "superclass",
+    "task.group": "superclass",
+    "task.readings": ["unknown"],
+    "task.select": "loss",
+    "task.components": 5,
     "trainer.rollback": True,
     "trainer.patience": 10,
     "dataset.folds": 5,
@@ -141,7 +148,7 @@ def test_options_that_a_norm_ignores_do_not(norm: str, option: str) -> None:
 
 @pytest.mark.parametrize("model", sorted(MODEL_OPTIONS))
 def test_options_that_a_model_ignores_do_not(model: str) -> None:
-    config = compose_run([f"model={model}"])
+    config = compose_run([f"model={model}", *(["task=gan"] if model == "dcgan" else [])])
     read = {"placement", *MODEL_OPTIONS[model]}
     others = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 0.1, list: lambda v: [9, *v]}
     for option in config.model.model_fields_set - {"name", "options"}:
@@ -161,6 +168,17 @@ def test_options_that_an_optimizer_ignores_do_not(optimizer: str, schedule: str)
         other = others.get(type(value), lambda _: "absolute")(value)
         changed = change(config, f"optimizer.{option}", other)
         assert (run_id(changed) == run_id(config)) == (option not in read)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # the other values need not be possible ones
+@pytest.mark.parametrize("task", sorted(TASK_OPTIONS))
+def test_options_that_a_task_ignores_do_not(task: str) -> None:
+    config = change(BASE, "task.name", task)
+    others = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2, list: lambda v: [*v, "x"]}
+    for option in config.task.model_fields_set - {"name"}:
+        value = getattr(config.task, option)
+        changed = change(config, f"task.{option}", others.get(type(value), lambda _: "other")(value))
+        assert (run_id(changed) == run_id(config)) == (option not in TASK_OPTIONS[task])
 
 
 def test_the_partition_counts_only_for_norms_that_take_clusters() -> None:

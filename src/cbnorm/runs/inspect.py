@@ -5,7 +5,7 @@ from typing import Any
 from cbnorm.config.canonical import differences, flatten
 from cbnorm.errors import CbnormError
 from cbnorm.runs.claim import holder
-from cbnorm.runs.records import Record
+from cbnorm.runs.records import Record, headline
 from cbnorm.runs.store import Store
 
 _COLUMNS = "{:<12}  {:<11}  {:<9}  {:>6}  {:<10}  {:>4}  {:<6}  {:<8}  {:>9}  {}"
@@ -77,7 +77,8 @@ def state(store: Store, run: str) -> str:
 
 def _accuracy(content: Record) -> str:
     moments = content.get("metrics", {}).get("moments", [])
-    return f"{moments[-1]['best']['accuracy']:.2f}" if moments else ""
+    metric, value = headline(moments[-1]["best"]) if moments else ("", None)
+    return "" if value is None else f"{value:.2f}" if metric == "accuracy" else f"{metric} {value:.4g}"
 
 
 def show(store: Store, run: str) -> str:
@@ -123,12 +124,18 @@ def _moments(content: Record) -> list[str]:
     moments = content.get("metrics", {}).get("moments", [])
     if not moments:
         return []
-    lines = ["", "test accuracy in per cent", "  moment   epoch   best weights so far   last weights"]
+    metric, _ = headline(moments[0]["best"])
+    title = "test accuracy in per cent" if metric == "accuracy" else metric
+    lines = ["", title, "  moment   epoch   best weights so far   last weights"]
     for entry in moments:
         percent = "end" if entry["percent"] is None else f"{entry['percent']} %"
-        best, last = (entry[reading]["accuracy"] for reading in ("best", "last"))
-        lines.append(f"  {percent:<6}  {entry['epoch']:>6}   {best:>19.2f}   {last:>12.2f}")
+        best, last = (_number(entry[reading].get(metric)) for reading in ("best", "last"))
+        lines.append(f"  {percent:<6}  {entry['epoch']:>6}   {best:>19}   {last:>12}")
     return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def compare(store: Store, first: str, second: str) -> str:

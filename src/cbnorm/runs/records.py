@@ -75,6 +75,16 @@ def _is_reading(metrics: Any) -> bool:
     )
 
 
+def headline(metrics: dict[str, Any]) -> tuple[str, float | None]:
+    """The number by which a reading is told in a line: its accuracy, else its first metric.
+
+    >>> headline({"loss": 1.5, "accuracy": 70.0}), headline({"frechet_pixels": 2.0, "coverage": 9.0})
+    (('accuracy', 70.0), ('frechet_pixels', 2.0))
+    """
+    name = "accuracy" if "accuracy" in metrics else next(iter(metrics))
+    return name, metrics[name]
+
+
 def _at(content: Any, *keys: str) -> Any:
     for key in keys:
         content = content.get(key) if isinstance(content, dict) else None

@@ -12,7 +12,7 @@ from cbnorm.config.canonical import flatten
 from cbnorm.config.choices import experiment_dir, experiments
 from cbnorm.errors import CbnormError
 from cbnorm.runs.identity import digest
-from cbnorm.runs.records import Record
+from cbnorm.runs.records import Record, headline
 
 #: Sections of the dashboard; the first word of a history's key names one.
 _SECTIONS = ("train", "val", "test")
@@ -150,10 +150,11 @@ def _accuracies(moments: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not moments:
         return {}
     final = moments[-1]
-    table = {f"test_accuracy_{m['percent']}": m["best"]["accuracy"] for m in moments if m["percent"]}
+    metric, value = headline(final["best"])
+    table = {f"test_{metric}_{m['percent']}": m["best"].get(metric) for m in moments if m["percent"]}
     return {
-        "test_accuracy": final["best"]["accuracy"],
-        "test_accuracy_last": final["last"]["accuracy"],
+        f"test_{metric}": value,
+        f"test_{metric}_last": final["last"].get(metric),
         "val_accuracy": final.get("val_accuracy"),
         "best_epoch": final.get("best_epoch"),
     } | table
