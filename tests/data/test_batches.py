@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cbnorm.data import room
 from cbnorm.data.augment import Augmentation
 from cbnorm.data.batches import Batches
 from cbnorm.data.splits import Split
@@ -134,6 +135,27 @@ def test_the_layout_does_not_change_the_values(augmentation, shuffle):
         assert ours.is_contiguous()
         assert torch.equal(labels, other)
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("augmentation", [None, FULL])
+def test_images_mapped_from_a_file_give_the_same_batches(
+    tmp_path, monkeypatch, memory_format, shuffle, augmentation
+):
+    monkeypatch.setattr(room, "SHARE", 0)
+    split = make_split(23)
+    mapped = Split(room.gathered(split.images.split(7), split.images.shape, tmp_path), split.labels)
+    options = {"batch_size": 5, "mean": MEAN, "std": STD, "seed": 1} | {
+        "shuffle": shuffle,
+        "augmentation": augmentation,
+        "memory_format": memory_format,
+    }
+    streamed, held = Batches(mapped, None, **options), Batches(split, None, resident=True, **options)
+    assert held.resident
+    assert not streamed.resident
+    assert_same(streamed.epoch(1), held.epoch(1))
+    assert all(batch[0].is_contiguous(memory_format=memory_format) for batch in streamed.epoch(1))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

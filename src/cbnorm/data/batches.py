@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from cbnorm.data import augment
+from cbnorm.data.room import fits
 from cbnorm.data.splits import Split
 from cbnorm.data.streams import generator
 from cbnorm.errors import CbnormError
@@ -30,7 +31,9 @@ class EpochSampler:
 class Batches:
     """An iterable of ``(images, labels, clusters)`` over one split, a data loader to Lightning.
 
-    The split stays on the device as uint8. Batch b of epoch e is a pure function of the seed, e
+    The split stays on the device as uint8, or where it is when it does not fit there (see
+    :data:`cbnorm.data.room.SHARE`), mapped from a file perhaps; then each batch is gathered from
+    there, with the same values. Batch b of epoch e is a pure function of the seed, e
     and b: the order comes from the stream ``order`` and the augmentation from the stream
     ``augmentation``, both keyed by the epoch alone, so that a resumed run sees what an
     uninterrupted one sees. Nothing is drawn from the global generators.
@@ -50,6 +53,7 @@ class Batches:
         device: Where everything lives.
         memory_format: Of the images that are yielded.
         drop_last: Leave out a last batch with fewer images.
+        resident: Hold all images on the device in the layout that is asked for; None: if they fit.
 
     Raises:
         CbnormError: A batch size below 1, or ``drop_last`` leaves nothing.
@@ -75,6 +79,7 @@ class Batches:
         device: torch.device | str = "cpu",
         memory_format: torch.memory_format = torch.contiguous_format,
         drop_last: bool = False,
+        resident: bool | None = None,
     ) -> None:
         if batch_size < 1 or (drop_last and batch_size > len(split)):
             raise CbnormError(f"batch_size={batch_size} is impossible for {len(split)} images")
@@ -91,8 +96,11 @@ class Batches:
         self.memory_format = memory_format
         # Lightning looks for both on whatever has a sampler.
         self.sampler, self.batch_sampler = EpochSampler(), None
-        # Stored in the layout that is asked for, so that gathering yields it at no cost.
-        self._images = split.images.to(self.device).contiguous(memory_format=memory_format)
+        self.resident = fits(split.images.nbytes, self.device) if resident is None else resident
+        self._images = split.images
+        if self.resident:
+            # Stored in the layout that is asked for, so that gathering yields it at no cost.
+            self._images = split.images.to(self.device).contiguous(memory_format=memory_format)
         self._labels = split.labels.to(self.device)
         self._clusters = torch.full_like(self._labels, -1) if clusters is None else clusters.to(self.device)
         average, deviation = (torch.tensor(moment, dtype=torch.float64) for moment in (mean, std))
@@ -124,16 +132,34 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch ``start`` on."""
-        order = self._order(epoch)
-        params = self._parameters(epoch)
+        order, params = self.drawn(epoch)
         for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             last = min(first + self.batch_size, len(self._labels))
-            images, labels, clusters = self._gather(first, last, order)
-            if params is not None:
-                fill = self.augmentation.fill if self.augmentation is not None else "reflect"
-                images = augment.apply(images, params.part(first, last), fill)
-            images = images.contiguous(memory_format=self.memory_format)
-            yield torch.addcmul(self._shift, images, self._scale), labels, clusters
+            rows = slice(first, last) if order is None else order[first:last]
+            yield self.batch(rows, None if params is None else params.part(first, last))
+
+    def drawn(self, epoch: int) -> tuple[torch.Tensor | None, augment.Parameters | None]:
+        """Draw what an epoch is made of, on the device.
+
+        Returns:
+            The order of the images, int64 (N,), None for the split's own; and how the images in that
+            order are varied, None for not at all.
+        """
+        return self._order(epoch), self._parameters(epoch)
+
+    def batch(self, rows: torch.Tensor | slice, params: augment.Parameters | None) -> Batch:
+        """Make a batch.
+
+        Args:
+            rows: Which images, int64 (B,) on the device or a slice.
+            params: How they are varied.
+        """
+        images, labels, clusters = self._gather(rows)
+        if params is not None:
+            fill = self.augmentation.fill if self.augmentation is not None else "reflect"
+            images = augment.apply(images, params, fill)
+        images = images.contiguous(memory_format=self.memory_format)
+        return torch.addcmul(self._shift, images, self._scale), labels, clusters
 
     def _order(self, epoch: int) -> torch.Tensor | None:
         if not self.shuffle:
@@ -148,18 +174,16 @@ class Batches:
         stream = generator(self.seed, "augmentation", epoch)
         return augment.draw(len(self._labels), stream, self.augmentation).to(self.device)
 
-    def _gather(self, first: int, last: int, order: torch.Tensor | None) -> Batch:
-        """Return images first..last of the order, as float32 values 0..255, labels and clusters."""
+    def _gather(self, rows: torch.Tensor | slice) -> Batch:
+        """Return images as float32 values 0..255, with labels and clusters."""
         by_row = self._images
-        if channels_last := self.memory_format == torch.channels_last:
+        if held_last := self.resident and self.memory_format == torch.channels_last:
             by_row = by_row.permute(0, 2, 3, 1)
-        parts = (by_row, self._labels, self._clusters)
-        if order is None:
-            images, labels, clusters = (part[first:last] for part in parts)
-        else:
-            # Whole rows are copied here: twenty times faster than indexing with brackets.
-            images, labels, clusters = (part.index_select(0, order[first:last]) for part in parts)
-        return (images.permute(0, 3, 1, 2) if channels_last else images).float(), labels, clusters
+        images, labels, clusters = (_taken(part, rows) for part in (by_row, self._labels, self._clusters))
+        if held_last:
+            images = images.permute(0, 3, 1, 2)
+        # Of what is not held in this layout on the device, the batch is brought there.
+        return images.to(self.device).contiguous(memory_format=self.memory_format).float(), labels, clusters
 
     def _per_pixel(self, values: torch.Tensor) -> torch.Tensor:
         """Return a value per channel as float32 (1, C, H, W) in the images' layout.
@@ -169,3 +193,10 @@ class Batches:
         shape = (1, *self._images.shape[1:])
         whole = values.float().to(self.device).view(1, -1, 1, 1).expand(shape)
         return whole.contiguous(memory_format=self.memory_format)
+
+
+def _taken(part: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    if isinstance(rows, slice):
+        return part[rows]
+    # Whole rows are copied here: twenty times faster than indexing with brackets.
+    return part.index_select(0, rows.to(part.device))

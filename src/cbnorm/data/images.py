@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cbnorm.data import catalog, cifar, digits, domains, idx, opensets, pixels, sources, svhn
+from cbnorm.data import catalog, cifar, digits, domains, idx, opensets, pixels, room, sources, svhn
 from cbnorm.data.extend import read as read_plugged
 from cbnorm.data.splits import Split, divide, fold_positions
 from cbnorm.errors import CbnormError
@@ -179,11 +179,8 @@ def _divide(
 def _prepare(whole: Split, positions: torch.Tensor, size: int) -> Split:
     """Take images and bring them to the size that the model sees."""
     # Resized piece by piece: a set mapped from a file need not fit into memory at its own size.
-    images = [pixels.resize(whole.images[part], size) for part in positions.split(pixels.CHUNK)]
+    chunks = positions.split(pixels.CHUNK) if len(positions) else ()
+    pieces = (pixels.three_channels(pixels.resize(whole.images[chunk], size)) for chunk in chunks)
+    images = room.gathered(pieces, (len(positions), 3, size, size), sources.data_dir())
     rest = Split(torch.empty(len(whole), 0), whole.labels, whole.indices, whole.attributes).take(positions)
-    return Split(
-        pixels.three_channels(torch.cat(images) if images else whole.images[:0]),
-        rest.labels,
-        rest.indices,
-        rest.attributes,
-    )
+    return Split(images, rest.labels, rest.indices, rest.attributes)

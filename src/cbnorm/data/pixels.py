@@ -59,7 +59,9 @@ def channel_moments(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[floa
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256).cpu().double()
+        counts = torch.zeros(256, dtype=torch.float64)
+        for chunk in images[:, channel].split(CHUNK):
+            counts += torch.bincount(chunk.flatten(), minlength=256).cpu()
         frequencies = counts / counts.sum()
         mean = (frequencies * values).sum()
         means.append(mean.item())
