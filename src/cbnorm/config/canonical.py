@@ -31,6 +31,8 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     trainer["moments"] = sorted(set(trainer["moments"]))
     for key in _PLACE_OF_EXECUTION:
         del trainer[key]
+    if "readings" in values["task"]:
+        values["task"]["readings"] = sorted(set(values["task"]["readings"]))
     # What lies in the folder counts, and is part of the identity as the data's fingerprint.
     del values["dataset"]["folder"]
     for option, before in LATER_OPTIONS.items():

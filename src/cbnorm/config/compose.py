@@ -27,6 +27,7 @@ from cbnorm.config.choices import (
     refuse_ambiguous,
 )
 from cbnorm.config.locations import conf_dir
+from cbnorm.config.readings import check_readings
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
@@ -270,6 +271,7 @@ def _check_task(run: RunConfig) -> None:
         )
     if generates and run.dataset.image_size != 32:
         raise CbnormError(f"dataset.image_size={run.dataset.image_size}: dcgan makes images of 32")
+    check_readings(run)
     if run.task.name == "adamatch":
         _check_domains(run)
 

@@ -158,6 +158,11 @@ class TaskConfig(Group):
 
     name: Literal["classification", "gan", "adamatch"]
     test_curve: bool
+    labels: str
+    group: str | None
+    readings: list[Literal["unknown", "predicted", "averaged", "permuted", "masked"]]
+    select: Literal["accuracy", "loss"]
+    components: NotNegative
     latent: Literal["normal", "uniform"]
     samples: Annotated[int, Field(ge=10)]
     references: Annotated[int, Field(ge=10)] | None
@@ -255,7 +260,7 @@ SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
 
 #: Which options of :class:`TaskConfig` each task reads.
 TASK_OPTIONS: dict[str, tuple[str, ...]] = {
-    "classification": ("test_curve",),
+    "classification": ("test_curve", "labels", "group", "readings", "select", "components"),
     "gan": ("latent", "samples", "references", "features"),
     "adamatch": (
         "target_ratio",
@@ -287,6 +292,11 @@ LATER_OPTIONS: dict[str, Any] = {
     "norm.separate": False,
     "partition.test": "predict",
     "task.test_curve": False,
+    "task.labels": "class",
+    "task.group": None,
+    "task.readings": [],
+    "task.select": "accuracy",
+    "task.components": 0,
     "trainer.rollback": False,
     "trainer.patience": None,
     "dataset.folds": None,

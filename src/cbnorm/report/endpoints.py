@@ -5,6 +5,7 @@ best validation accuracy, unless the experiment's ``endpoint.csv`` says otherwis
 and metric is descriptive.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -93,6 +94,12 @@ def _validation(row: Record) -> float:
     return 0.0 if value is None else float(value)
 
 
+def _by_loss(row: Record) -> float:
+    """The validation loss of an epoch with the other sign."""
+    value = row.get("val_loss")
+    return -math.inf if value is None else -float(value)
+
+
 class Reached(NamedTuple):
     """When a run reached a validation accuracy: in epochs, or not within the budget."""
 
@@ -132,7 +139,8 @@ def early_stopping(record: Record, history: Sequence[Record], patience: int) -> 
     Args:
         record: The run's record.
         history: Its epochs.
-        patience: Epochs without a better validation accuracy after which training would have stopped.
+        patience: Epochs without a better validation accuracy (or loss, where the run selects by it) after
+            which training would have stopped.
 
     Returns:
         The test accuracy is known where a reading of the test set used the same weights, else None.
@@ -144,8 +152,10 @@ def early_stopping(record: Record, history: Sequence[Record], patience: int) -> 
         raise ValueError(f"patience {patience} and {len(history)} epochs: both must be positive")
     best = history[0]
     stop = history[-1]["epoch"]
+    by_loss = record.get("config", {}).get("task", {}).get("select") == "loss"
+    score = _by_loss if by_loss else _validation
     for row in history:
-        if _validation(row) > _validation(best):
+        if score(row) > score(best):
             best = row
         elif row["epoch"] - best["epoch"] >= patience:
             stop = row["epoch"]

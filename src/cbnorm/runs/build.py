@@ -16,9 +16,10 @@ from cbnorm.errors import CbnormError
 from cbnorm.partitions import Assignment
 from cbnorm.runs.arguments import make_norm, model_arguments, model_factory, norm_arguments
 from cbnorm.runs.partitioning import partition_of, splits_of
+from cbnorm.runs.reading import learned, reader_of
 from cbnorm.runs.resume import Training
 from cbnorm.tasks.base import Reader, Task
-from cbnorm.tasks.classification import Classification, ClassificationReader
+from cbnorm.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def build(config: RunConfig, device: torch.device) -> Parts:
 
 def build_classification(config: RunConfig, device: torch.device) -> Parts:
     """The parts of a run that learns to classify."""
-    data = load_data(config)
+    data = learned(config, load_data(config))
     partition = partition_of(config, data, device, lambda other: build_network(other, data.num_classes))
     clusters = {} if partition is None else dict(partition.ids)
     model = build_network(config, data.num_classes, None if partition is None else partition.num_clusters)
@@ -131,8 +132,7 @@ def build_classification(config: RunConfig, device: torch.device) -> Parts:
         bf16=config.trainer.precision == "bf16",
     )
     val, test = (batches_of(config, data, name, clusters.get(name), device) for name in ("val", "test"))
-    reader = ClassificationReader(data.num_classes, val, test, test_curve=config.task.test_curve)
-    return Parts(data, partition, clusters, task, train, reader)
+    return Parts(data, partition, clusters, task, train, reader_of(config, data, clusters, val, test))
 
 
 def _gan(config: RunConfig, device: torch.device) -> Parts:

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
-from cbnorm.runs import checkpoint, outcome
+from cbnorm.runs import checkpoint, guesses, outcome
 from cbnorm.runs.build import Parts, build
 from cbnorm.runs.claim import Claim, claim
 from cbnorm.runs.files import sync_names, write_json
@@ -54,7 +54,8 @@ def execute(
         on_epoch: Told every line of the history as it is written.
 
     Returns:
-        The run's record: of this training, or the one that was there; None when another process has the run.
+        The run's record: of this training, or the one that was there; None when another process has the run,
+        or the run of a classifier that this one is read with.
 
     Raises:
         RunFailedError: The training failed; the record says how.
@@ -68,6 +69,11 @@ def execute(
         # Nothing to write, so that this works in a read-only store too.
         return record
     _refuse_impossible_numbers(config)
+    for other in guesses.needed(config):
+        if store.status(run_id(other)) in {None, "failed"}:
+            guesses.tell(config, other)
+        if execute(other, store) is None:
+            return None
     with claim(folder) as held:
         if held is None:
             return None
@@ -155,6 +161,7 @@ def _begin(
             parts.reader,
             on_epoch,
             rollback=config.trainer.rollback,
+            patience=config.trainer.patience,
         )
         checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train), held.check)
         path, state = next(saved, (None, None))

@@ -34,6 +34,8 @@ class Journal(lightning.Callback):
         on_epoch: Told every line of the history as it is written.
         rollback: Go on from the best weights after every moment, the optimizer's state kept, as the authors'
             SCB-Norm notebooks do.
+        patience: Read the test set also at the end of the first epoch that so many epochs without a better
+            score have come before, which is where early stopping would have ended the run.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Journal(lightning.Callback):
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
         *,
         rollback: bool = False,
+        patience: int | None = None,
     ) -> None:
         self.folder, self.run, self.moments, self.reader = folder, run, moments, reader
-        self.on_epoch, self.rollback = on_epoch, rollback
+        self.on_epoch, self.rollback, self.patience = on_epoch, rollback, patience
         self.history: list[dict[str, Any]] = []
         self.readings: list[dict[str, Any]] = []
         self.arrays: dict[str, Tensor] = {}
@@ -105,8 +108,9 @@ class Journal(lightning.Callback):
         else:
             row |= self._validate(pl_module, epoch)
         reached: list[int | None] = [percent for percent, at in self.moments.items() if at == epoch]
-        if reached or (self.diverged and self.best["epoch"]):
-            self._read(pl_module, epoch, reached)
+        stopped = self._would_stop(epoch)
+        if reached or stopped or (self.diverged and self.best["epoch"]):
+            self._read(pl_module, epoch, reached, stopped=stopped)
         if reached and self.rollback and not self.diverged:
             pl_module.model.load_state_dict(self.best["model"])
         done = time.monotonic()
@@ -129,7 +133,12 @@ class Journal(lightning.Callback):
             self.best = {"epoch": epoch, "score": known, "row": row, "model": state}
         return row
 
-    def _read(self, task: Task, epoch: int, reached: list[int | None]) -> None:
+    def _would_stop(self, epoch: int) -> bool:
+        if self.patience is None or self.diverged or any(entry.get("stopped") for entry in self.readings):
+            return False
+        return epoch - int(self.best["epoch"]) >= self.patience
+
+    def _read(self, task: Task, epoch: int, reached: list[int | None], *, stopped: bool) -> None:
         last = self.reader.read(task)
         readings = {"best": last, "last": last}
         if self.best["epoch"] != epoch:
@@ -138,7 +147,9 @@ class Journal(lightning.Callback):
         entry = {"epoch": epoch, "best_epoch": self.best["epoch"]}
         entry |= {key: value for key, value in self.best["row"].items() if key == "val_accuracy"}
         entry |= {name: reading.metrics for name, reading in readings.items()}
-        self.readings += [{"percent": percent} | entry for percent in reached or [None]]
+        moments = [{"percent": percent} | entry for percent in reached]
+        early = [{"percent": None, "stopped": True} | entry] if stopped else []
+        self.readings += [*early, *moments] or [{"percent": None} | entry]
         for name, reading in readings.items():
             self._keep(name, epoch, reading)
 

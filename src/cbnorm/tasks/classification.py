@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from cbnorm.data.batches import Batch
 from cbnorm.tasks.base import Metrics, Reading, Task
+from cbnorm.tasks.conditions import Condition
+from cbnorm.tasks.kept import class_probabilities, principal_components
 from cbnorm.tasks.predictions import Predictions, predict
 
 
@@ -44,7 +46,7 @@ class Classification(Task):
 
 
 class ClassificationReader:
-    """Reads validation and test images; the best weights are those of the best validation accuracy.
+    """Reads validation and test images; the best weights are those of the best validation accuracy, or loss.
 
     Args:
         num_classes: For the metrics averaged over classes.
@@ -52,6 +54,9 @@ class ClassificationReader:
         test: Batches of the test images.
         conditions: Further readings of the test images by name, such as ids that are unknown.
         test_curve: Read the test images after every epoch too, for the history; nothing is selected by it.
+        select: ``accuracy`` or ``loss`` on the validation images.
+        probabilities: Keep the probability of every class for every test image, in half precision.
+        components: Keep so many principal components of what the last linear layer sees of the test images.
     """
 
     def __init__(
@@ -59,12 +64,16 @@ class ClassificationReader:
         num_classes: int,
         val: Iterable[Batch],
         test: Iterable[Batch],
-        conditions: Mapping[str, Iterable[Batch]] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         *,
         test_curve: bool = False,
+        select: str = "accuracy",
+        probabilities: bool = False,
+        components: int = 0,
     ) -> None:
         self.num_classes, self.val, self.test = num_classes, val, test
-        self.test_curve = test_curve
+        self.test_curve, self.select = test_curve, select
+        self.probabilities, self.components = probabilities, components
         self.conditions = dict(conditions or {})
 
     def validate(self, task: Classification) -> Metrics:
@@ -77,16 +86,23 @@ class ClassificationReader:
         return found
 
     def score(self, row: Metrics) -> float | None:
-        """The validation accuracy."""
-        return row["val_accuracy"]
+        """The validation accuracy, or the validation loss with the other sign."""
+        if self.select == "accuracy":
+            return row["val_accuracy"]
+        # A loss that is not finite is no reason to keep weights, and none to end the run.
+        return -math.inf if row["val_loss"] is None else -row["val_loss"]
 
     def read(self, task: Classification) -> Reading:
         """Metrics and predicted classes of the test images, under every condition."""
         reading = predict(task, self.test)
         metrics = self._metrics(reading)
         arrays = {"labels": reading.labels, "predicted": reading.predicted}
-        for name, batches in self.conditions.items():
-            further = predict(task, batches)
+        if self.probabilities:
+            arrays["probabilities"] = class_probabilities(task, self.test)
+        if self.components:
+            arrays |= principal_components(task, self.test, self.components)
+        for name, condition in self.conditions.items():
+            further = predict(task, self.test, condition)
             metrics |= {f"{name}.{key}": value for key, value in self._metrics(further).items()}
             arrays[f"{name}.predicted"] = further.predicted
         return Reading(metrics, arrays)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cbnorm.data.batches import Batch
+from cbnorm.tasks.conditions import Condition
 
 #: Keras' default threshold of precision and recall.
 _THRESHOLD = 0.5
@@ -83,18 +84,21 @@ class Predictions:
 
 
 @torch.no_grad()
-def predict(task: nn.Module, batches: Iterable[Batch]) -> Predictions:
+def predict(task: nn.Module, batches: Iterable[Batch], condition: Condition | None = None) -> Predictions:
     """Read a classifier in evaluation mode; its mode is put back afterwards.
 
     Args:
         task: ``task(images, clusters)`` gives logits.
         batches: Batches of images, labels and cluster ids, each image once.
+        condition: How logits come about in place of that; it is told where in the set a batch stands.
     """
     training = task.training
     task.eval()
-    parts = []
+    parts, place = [], 0
     for images, labels, clusters in batches:
-        logits = task(images, clusters)
+        after = place + len(labels)
+        logits = condition(task, images, slice(place, after)) if condition else task(images, clusters)
+        place = after
         true = logits.gather(1, labels[:, None])
         parts.append(
             (

@@ -1,0 +1,41 @@
+"""Further readings of the test set: what they need, and what is refused before work."""
+
+from cbnorm.config.choices import needs_clusters
+from cbnorm.config.schema import RunConfig
+from cbnorm.errors import CbnormError
+from cbnorm.partitions.choices import attribute
+
+#: Readings with other ids than the run's own.
+OTHER_IDS = ("unknown", "predicted", "averaged", "permuted")
+#: Readings that need to know how probable each group is for an image.
+GUESSED = ("predicted", "averaged")
+
+
+def needs_guesses(run: RunConfig) -> bool:
+    """Whether a run is read with what a classifier of groups says of the test images."""
+    return run.task.name == "classification" and not set(GUESSED).isdisjoint(run.task.readings)
+
+
+def check_readings(run: RunConfig) -> None:
+    """Refuse readings that make no sense for what was chosen.
+
+    Raises:
+        CbnormError: One line that says which.
+    """
+    task = run.task
+    if task.name != "classification" or not task.readings:
+        return
+    if task.labels != "class":
+        raise CbnormError(f"task.labels={task.labels} learns groups: set task.readings=[]")
+    clustered = needs_clusters(run.norm.name)
+    for reading in task.readings:
+        if (reading in OTHER_IDS) != clustered:
+            wanted = "takes clusters" if reading in OTHER_IDS else "takes none, such as bn"
+            raise CbnormError(f"task.readings={reading} needs a norm that {wanted}, not {run.norm.name}")
+    if "masked" in task.readings and task.group is None:
+        raise CbnormError("task.readings=masked needs groups of classes: add task.group=superclass")
+    if needs_guesses(run) and task.group != attribute(run.partition.model_dump()):
+        raise CbnormError(
+            f"task.readings={'/'.join(GUESSED)} guess the ids of partition={run.partition.name}: "
+            f"they need task.group={run.partition.name}, not {task.group}"
+        )

@@ -1,0 +1,98 @@
+"""How the classifier of a run is read: what its labels are, and under which further conditions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cbnorm.config.readings import needs_guesses
+from cbnorm.config.schema import RunConfig
+from cbnorm.data.batches import Batches
+from cbnorm.data.images import ImageData
+from cbnorm.data.splits import Split
+from cbnorm.data.streams import generator
+from cbnorm.errors import CbnormError
+from cbnorm.partitions.given import attribute_ids
+from cbnorm.runs.guesses import probabilities
+from cbnorm.runs.partitioning import splits_of
+from cbnorm.tasks.classification import ClassificationReader
+from cbnorm.tasks.conditions import Averaged, Condition, Masked, Told, groups_of_classes, permuted
+
+
+def learned(config: RunConfig, data: ImageData) -> ImageData:
+    """The images with the labels that are learned: the class, or an attribute such as the superclass.
+
+    Raises:
+        CbnormError: The images have no such attribute.
+    """
+    if config.task.labels == "class":
+        return data
+    ids = _groups(config.task.labels, data, "task.labels")
+    splits = {
+        name: Split(split.images, ids[name], split.indices, split.attributes)
+        for name, split in splits_of(data).items()
+    }
+    count = 1 + max(int(part.max()) for part in ids.values() if len(part))
+    names = tuple(f"{config.task.labels} {k}" for k in range(count))
+    train, val, test = (splits[name] for name in ("train", "val", "test"))
+    return replace(data, train=train, val=val, test=test, num_classes=count, class_names=names)
+
+
+def reader_of(
+    config: RunConfig, data: ImageData, clusters: Mapping[str, Tensor], val: Batches, test: Batches
+) -> ClassificationReader:
+    """What reads a run's validation and test images.
+
+    Raises:
+        CbnormError: A reading needs what isn't there.
+    """
+    task = config.task
+    return ClassificationReader(
+        data.num_classes,
+        val,
+        test,
+        conditions(config, data, clusters),
+        test_curve=task.test_curve,
+        select=task.select,
+        probabilities=task.labels != "class",
+        components=task.components,
+    )
+
+
+def conditions(config: RunConfig, data: ImageData, clusters: Mapping[str, Tensor]) -> dict[str, Condition]:
+    """The further readings of a run by name, see docs/table7.md.
+
+    Raises:
+        CbnormError: The run of the classifier of groups is missing, or groups don't follow from classes.
+    """
+    guesses = torch.empty(0)
+    if needs_guesses(config):
+        guesses, _ = probabilities(config)
+        if len(guesses) != len(data.test):
+            raise CbnormError(f"{len(guesses)} images have guessed ids, {len(data.test)} are tested")
+    make: dict[str, Callable[[], Condition]] = {
+        "unknown": lambda: Told(torch.full_like(data.test.labels, -1)),
+        "predicted": lambda: Told(guesses.argmax(1)),
+        "averaged": lambda: Averaged(guesses),
+        "permuted": lambda: Told(permuted(clusters["test"], generator(config.seed, "permuted ids"))),
+        "masked": lambda: _masked(config, data),
+    }
+    return {name: make[name]() for name in sorted(set(config.task.readings))}
+
+
+def _masked(config: RunConfig, data: ImageData) -> Masked:
+    ids = _groups(str(config.task.group), data, "task.group")
+    labels = torch.cat([split.labels for split in splits_of(data).values()])
+    try:
+        groups = groups_of_classes(labels, torch.cat(list(ids.values())), data.num_classes)
+    except ValueError as error:
+        raise CbnormError(f"task.readings=masked: {error} (task.group={config.task.group})") from error
+    return Masked(groups, ids["test"])
+
+
+def _groups(name: str, data: ImageData, option: str) -> dict[str, Tensor]:
+    try:
+        return attribute_ids(name, splits_of(data))
+    except CbnormError as error:
+        raise CbnormError(str(error).replace("partition=", f"{option}=", 1)) from error

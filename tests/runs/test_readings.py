@@ -1,0 +1,191 @@
+"""Runs that are read under further conditions: what they need is a run of its own, trained once."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cbnorm.config.compose import compose_run
+from cbnorm.data.images import load
+from cbnorm.errors import CbnormError
+from cbnorm.report.endpoints import early_stopping
+from cbnorm.runs import execute as execution
+from cbnorm.runs.build import build
+from cbnorm.runs.claim import claim
+from cbnorm.runs.execute import execute
+from cbnorm.runs.guesses import group_classifier, probabilities
+from cbnorm.runs.identity import run_id
+from cbnorm.runs.store import Store
+from cbnorm.tasks.classification import ClassificationReader
+
+FEW = [
+    "dataset=digits",
+    "budget=smoke",
+    "dataset.train_images=120",
+    "dataset.val_images=30",
+    "dataset.test_images=40",
+    "trainer.batch_size=30",
+    "trainer.precision=fp32",
+    "trainer.max_epochs=2",
+    "trainer.moments=[100]",
+]
+GROUPED = ["partition=superclass", "task.group=superclass"]
+ALL = "task.readings=[unknown,predicted,averaged,permuted]"
+
+
+def config(store: Store, *words: str) -> Any:
+    return compose_run([*FEW, f"store={store.root}", *words])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with two runs that are read in every way, and the classifier that they share."""
+    made = Store(tmp_path_factory.mktemp("readings") / "runs")
+    for norm in ("scb", "scb_base"):
+        execute(config(made, f"norm={norm}", *GROUPED, ALL), made)
+    return made
+
+
+def test_the_classifier_of_groups_is_one_run_for_all(store: Store) -> None:
+    runs = {path.parent.name for path in store.root.glob("*/record.json")}
+    wanted = [config(store, f"norm={norm}", *GROUPED, ALL) for norm in ("scb", "scb_base")]
+    assert {run_id(group_classifier(one)) for one in wanted} < runs
+    assert len(runs) == 3
+
+
+def test_the_classifier_is_the_run_that_a_command_can_name(store: Store) -> None:
+    named = config(store, "norm=none", "model.placement=[]", "task.labels=superclass")
+    assert run_id(named) == run_id(group_classifier(config(store, "norm=scb", *GROUPED, ALL)))
+    # Also under a protocol that rolls SCB-Norm back, and gives it other options.
+    scb = config(store, "protocol=released", "norm=scb", *GROUPED, ALL)
+    none = config(store, "protocol=released", "norm=none", "model.placement=[]", "task.labels=superclass")
+    assert run_id(none) == run_id(group_classifier(scb))
+
+
+def test_the_classifier_sees_the_same_images_and_learns_their_groups(store: Store) -> None:
+    ours = config(store, "norm=scb", *GROUPED, ALL)
+    theirs = build(group_classifier(ours), torch.device("cpu"))
+    data = load("digits", val_images=30, train_images=120, test_images=40)
+    assert torch.equal(theirs.data.train.indices, data.train.indices)
+    assert torch.equal(theirs.data.train.labels, data.train.labels // 2)
+    assert theirs.data.num_classes == 5
+    assert theirs.partition is None
+
+
+def test_readings_are_in_the_record_and_predictions_beside_it(store: Store) -> None:
+    run = run_id(config(store, "norm=scb", *GROUPED, ALL))
+    record = store.record(run)
+    best = record["metrics"]["moments"][-1]["best"]
+    with np.load(store.folder(run) / "predictions.npz") as arrays:
+        epoch = record["metrics"]["moments"][-1]["epoch"]
+        for name in ("unknown", "predicted", "averaged", "permuted"):
+            share = (arrays[f"{name}.best_epoch{epoch}"] == arrays["labels"]).mean()
+            assert best[f"{name}.accuracy"] == pytest.approx(100 * share)
+            assert best[f"{name}.top5"] >= best[f"{name}.accuracy"]
+    assert record["partition"]["oracle"] is True
+
+
+def test_guessed_ids_are_those_of_the_classifiers_best_weights(store: Store) -> None:
+    ours = config(store, "norm=scb", *GROUPED, ALL)
+    found, run = probabilities(ours)
+    record = store.record(run)
+    torch.testing.assert_close(found.sum(1), torch.ones(40))
+    with np.load(store.folder(run) / "predictions.npz") as arrays:
+        labels = torch.from_numpy(arrays["labels"])
+        share = (found.argmax(1) == labels).float().mean().item()
+    assert record["metrics"]["moments"][-1]["best"]["accuracy"] == pytest.approx(100 * share, abs=2.6)
+    reader = build(ours, torch.device("cpu")).reader
+    assert torch.equal(reader.conditions["predicted"].ids, found.argmax(1))
+    assert torch.equal(reader.conditions["averaged"].weights, found)
+    assert sorted(reader.conditions["permuted"].ids.tolist()) == sorted((labels // 1).tolist())
+
+
+def test_nothing_is_trained_a_second_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "_train", None)
+    assert execute(config(store, "norm=scb", *GROUPED, ALL), store)["status"] == "done"
+
+
+def test_a_run_waits_while_another_process_trains_its_classifier(tmp_path) -> None:
+    store = Store(tmp_path / "runs")
+    wanted = config(store, "norm=scb", *GROUPED, ALL)
+    with claim(store.folder(run_id(group_classifier(wanted)))) as held:
+        assert held is not None
+        assert execute(wanted, store) is None
+    assert store.status(run_id(wanted)) is None
+
+
+def test_withheld_ids_are_the_same_function_known_or_not(tmp_path) -> None:
+    store = Store(tmp_path / "runs")
+    wanted = config(
+        store,
+        "norm=scb",
+        "norm.convention=released",
+        *GROUPED,
+        "partition.withheld=true",
+        "task.readings=[unknown]",
+    )
+    record = execute(wanted, store)
+    best = record["metrics"]["moments"][-1]["best"]
+    assert best["unknown.loss"] == best["loss"]
+    assert record["partition"]["oracle"] is False
+    assert record["partition"]["withheld"] is True
+    assert record["partition"]["sizes"]["test"] == [0] * 5
+
+
+def test_masking_a_plain_network(tmp_path) -> None:
+    store = Store(tmp_path / "runs")
+    best = execute(config(store, "norm=bn", "task.group=superclass", "task.readings=[masked]"), store)[
+        "metrics"
+    ]["moments"][-1]["best"]
+    assert best["masked.accuracy"] >= best["accuracy"]
+    assert best["masked.top5"] == 100
+
+
+def test_the_test_set_is_read_once_where_training_would_have_stopped(tmp_path, monkeypatch) -> None:
+    losses = iter([3.0, 2.0, 2.5, 1.0, 4.0] * 2)
+    scripted = lambda *_: {"val_loss": next(losses), "val_accuracy": 10.0}  # noqa: E731
+    monkeypatch.setattr(ClassificationReader, "validate", scripted)
+    store = Store(tmp_path / "runs")
+    words = ["norm=bn", "trainer.max_epochs=5", "task.select=loss"]
+    record = execute(config(store, *words, "trainer.patience=1"), store)
+    entries = record["metrics"]["moments"]
+    assert [(e["percent"], e["epoch"], e["best_epoch"], e.get("stopped")) for e in entries] == [
+        (None, 3, 2, True),
+        (100, 5, 4, None),
+    ]
+    lines = (store.folder(record["id"]) / "history.jsonl").read_text().splitlines()
+    told = early_stopping(record, [json.loads(line) for line in lines], 1)
+    assert (told.epoch, told.best_epoch, told.test_accuracy) == (3, 2, entries[0]["best"]["accuracy"])
+    # A reading more: the identity tells the two runs apart, training does not.
+    without = execute(config(store, *words), store)
+    assert without["id"] != record["id"]
+    assert without["metrics"]["moments"][-1]["last"] == entries[-1]["last"]
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["norm=bn", "task.readings=[unknown]"], "unknown needs a norm that takes clusters, not bn"),
+        (["norm=scb", *GROUPED, "task.readings=[masked]"], "masked needs a norm that takes none"),
+        (["norm=bn", "task.readings=[masked]"], r"add task.group=superclass"),
+        (
+            ["norm=scb", "partition=gmm", "task.group=superclass", "task.readings=[predicted]"],
+            "partition=gmm",
+        ),
+        (["norm=scb", "partition=superclass", "task.readings=[averaged]"], "they need task.group=superclass"),
+        (["norm=none", "task.labels=superclass", "task.readings=[unknown]"], "learns groups"),
+        (["norm=bn", "task.readings=[guessed]"], "task.readings=guessed must be"),
+    ],
+)
+def test_readings_that_make_no_sense_are_one_line(words: list[str], wrong: str) -> None:
+    with pytest.raises(CbnormError, match=wrong) as caught:
+        compose_run([*FEW, *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_attribute_that_images_lack_is_one_line() -> None:
+    for words in (["task.labels=mood"], ["norm=bn", "task.group=mood", "task.readings=[masked]"]):
+        with pytest.raises(CbnormError, match=r"^task\.(labels|group)=mood: the images .* have no attribute"):
+            build(compose_run([*FEW, *words]), torch.device("cpu"))
