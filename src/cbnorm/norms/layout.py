@@ -91,7 +91,8 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
     """Check cluster ids against the input and the number of clusters; read them when in eager mode.
 
     Returns:
-        Whether some id may be -1 (unknown). While compiling or exporting, values cannot be read: True.
+        Whether some id may be -1 (unknown). While compiling, exporting or recording a CUDA graph, values
+        cannot be read: True.
 
     Raises:
         TypeError: The ids are not integers.
@@ -106,7 +107,7 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
         )
     if clusters.device != x.device:
         raise ValueError(f"{name}: cluster ids are on {clusters.device} but the input is on {x.device}")
-    if torch.compiler.is_compiling() or clusters.numel() == 0:
+    if torch.compiler.is_compiling() or clusters.numel() == 0 or _recording(clusters):
         return clusters.numel() != 0
     low, high = (int(bound) for bound in torch.aminmax(clusters))
     if low < -1 or high >= num_clusters:
@@ -116,3 +117,7 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
             f"and num_clusters={num_clusters}"
         )
     return low < 0
+
+
+def _recording(x: Tensor) -> bool:
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()

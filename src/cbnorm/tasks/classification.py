@@ -34,9 +34,9 @@ class Classification(Task):
         loss = F.cross_entropy(logits, labels)
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
-            self.totals += torch.stack(
-                [loss * len(labels), correct.float(), correct.new_tensor(len(labels)).float()]
-            )
+            # Filled on the device: a number that is sent there would be waited for.
+            count = loss.new_full((), len(labels))
+            self.totals += torch.stack([loss * len(labels), correct.float(), count])
         return loss
 
     def finish_epoch(self) -> Metrics:
