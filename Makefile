@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration lint types check reproduce-table5 collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -64,6 +64,12 @@ docs-claims: $(READY) ## Make docs/claims.md from the ledger and the published r
 
 calibration: $(READY) ## How often verdicts err and what they find, by simulation (docs/statistics.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.calibration $(ARGS)
+
+figures: $(READY) ## Draw what the published records can show, into results/figures
+	OMP_NUM_THREADS=1 $(BIN)/cbnorm figures $(ARGS)
+
+report: $(READY) ## Put all evidence into one page, results/report.html
+	OMP_NUM_THREADS=1 $(BIN)/cbnorm report $(ARGS)
 
 wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -19,6 +19,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE] [store=runs] [to=results] [force=true]    records and their tables, as evidence
+  cbnorm figures [store=results/records] [out=results/figures]     figures as PNG and SVG, with their numbers
+  cbnorm report [store=results/records] [out=results/report.html]  all evidence as one page of HTML
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
   cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
@@ -89,6 +91,8 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "collect": _collect,
         "explain": _explain,
         "publish": _publish,
+        "figures": _figures,
+        "report": _report,
         "runs": _runs,
         "partitions": _partitions,
         "wandb": _wandb,
@@ -183,6 +187,18 @@ def _publish(words: list[str]) -> int:
     from cbnorm.report.commands import publish_command
 
     return publish_command(words)
+
+
+def _figures(words: list[str]) -> int:
+    from cbnorm.report.front import figures_command
+
+    return figures_command(words)
+
+
+def _report(words: list[str]) -> int:
+    from cbnorm.report.front import report_command
+
+    return report_command(words)
 
 
 def _show(paths: Sequence[Path]) -> None:

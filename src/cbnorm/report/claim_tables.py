@@ -92,12 +92,13 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
 def _row(told: Verdict) -> str:
     claim = told.claim
     seeds = f"{told.used or told.seeds} of {claim.seeds}" if told.seeds else ""
-    cells = [f"`{claim.id}`", claim.what, told.told, _interval(told)]
-    cells += [_text(told.supports, 4), _text(told.refutes, 4), seeds, _remark(told)]
+    cells = [f"`{claim.id}`", claim.what, told.told, interval_of(told)]
+    cells += [_text(told.supports, 4), _text(told.refutes, 4), seeds, remark_of(told)]
     return f"| {' | '.join(cells)} |"
 
 
-def _interval(told: Verdict) -> str:
+def interval_of(told: Verdict) -> str:
+    """The difference with its interval as text."""
     if told.difference is None:
         return ""
     return f"{told.difference:+.2f}" + (
@@ -105,7 +106,8 @@ def _interval(told: Verdict) -> str:
     )
 
 
-def _remark(told: Verdict) -> str:
+def remark_of(told: Verdict) -> str:
+    """What has to be known beside a verdict, with the seeds that it would take."""
     parts = [told.remark]
     if told.verdict == "inconclusive" and told.needed is not None:
         gap = f"the published {told.claim.gap:g}" if budget_is_full(told) and told.claim.gap else "1 point"

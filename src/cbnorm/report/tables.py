@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
-from cbnorm.report.endpoints import PRIMARY_METRIC
+from cbnorm.report.endpoints import PRIMARY_METRIC, Endpoint
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -126,15 +126,11 @@ def markdown(found: Collection) -> str:
 
 
 def _markdown_block(block: Block) -> list[str]:
-    endpoint = block.endpoint
-    heads = [f"{cell.percent} % (epoch {cell.epoch})" for cell in block.rows[0].main]
-    heads += [*endpoint.further, *(["last epoch"] if endpoint.weights == "best" else []), "validation", "n"]
-    unit = " in per cent" if endpoint.metric == PRIMARY_METRIC else ""
+    heads = [*heads_of(block), "validation", "n"]
     lines = [
         f"## {block.title}, budget {block.budget_title}, protocol {block.protocol}",
         "",
-        f"Test {endpoint.metric}{unit} of {_WEIGHTS[endpoint.weights]} "
-        "(mean ± standard deviation over n seeds).",
+        f"{unit(block.endpoint)} (mean ± standard deviation over n seeds).",
         "",
         "| model | learning rate | " + " | ".join(heads) + " |",
         "|---|---|" + "---|" * len(heads),
@@ -159,25 +155,42 @@ def _markdown_block(block: Block) -> list[str]:
     return lines
 
 
+def heads_of(block: Block) -> list[str]:
+    """The columns of a block that show cells, as people read them."""
+    endpoint = block.endpoint
+    heads = [f"{cell.percent} % (epoch {cell.epoch})" for cell in block.rows[0].main]
+    return [*heads, *endpoint.further, *(["last epoch"] if endpoint.weights == "best" else [])]
+
+
+def shown_cells(row: TableRow) -> list[Cell | None]:
+    """The cells of a row in the order of :func:`heads_of`."""
+    shown: list[Cell | None] = [*row.main, *_further(row)]
+    return [*shown, row.at("last")[-1]] if row.endpoint.weights == "best" else shown
+
+
+def unit(endpoint: Endpoint) -> str:
+    """The metric of a table with its unit and the weights that it is of."""
+    measure = " in per cent" if endpoint.metric == PRIMARY_METRIC else ""
+    return f"Test {endpoint.metric}{measure} of {_WEIGHTS[endpoint.weights]}"
+
+
 def _markdown_choice(row: TableRow, block: Block) -> str:
     rivals = [other for other in block.rows if other.choice == row.choice]
     tried = f"{sum(bool(other.validation) for other in rivals)} of {len(rivals)} rows"
-    values = [_number(row.mean_validation), _mean_sd(row.main[-1])]
+    values = [_number(row.mean_validation), mean_sd(row.main[-1])]
     return f"| {row.choice} | {row.label} | {tried} | " + " | ".join(values) + f" | {len(row.validation)} |"
 
 
 def _markdown_row(row: TableRow) -> str:
-    shown: list[Cell | None] = [*row.main, *_further(row)]
-    if row.endpoint.weights == "best":
-        shown.append(row.at("last")[-1])
-    values = [_mean_sd(cell) if cell else "" for cell in shown]
+    values = [mean_sd(cell) if cell else "" for cell in shown_cells(row)]
     values += [_number(row.mean_validation)]
     mark = " (diverged)" if row.diverged else ""
     seeds = max(len(cell.values) for cell in row.main)
     return f"| {_label(row)}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
 
 
-def _mean_sd(cell: Cell) -> str:
+def mean_sd(cell: Cell) -> str:
+    """Mean and standard deviation over seeds as text; empty for an empty cell."""
     digits = _digits(cell)
     spread = "" if cell.sd is None else f" ± {_number(cell.sd, digits)}"
     return "" if cell.mean is None else _mean(cell) + spread

@@ -1,0 +1,1 @@
+"""Figures from records, histories and small artifacts; each with the numbers that it shows, as a table."""

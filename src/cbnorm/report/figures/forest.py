@@ -1,0 +1,129 @@
+"""Forest plot: how much better than batch normalization, over all tables."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from cbnorm.report.blocks import Block
+from cbnorm.report.figures.drawing import PAGE, Drawing, Line
+from cbnorm.report.figures.material import Made, Material
+from cbnorm.report.figures.style import FOREGROUND, mark
+from cbnorm.report.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Norms of the rows that the others are compared with: AdaMatch and OxfordCNN have none at that place.
+_REFERENCES = {"bn", "none"}
+
+
+def forest(material: Material) -> Made:
+    """Every claimed difference between one row and its reference, with its 95 % interval."""
+    lines = [line for entry in material.entries for line in _lines(entry.found.blocks, entry.verdicts)]
+    if not lines:
+        return "no claim about a reference row has runs of both sides"
+    groups = [list(group) for _, group in groupby(lines, key=lambda line: line["block"])]
+    height = 0.75 + 0.155 * len(lines) + 0.36 * len(groups)
+    single = sum(line["seeds"] < 3 for line in lines)
+    alone = (
+        f" {single} of {len(lines)} differences rest on one or two seeds, which give a point and no interval."
+        if single
+        else ""
+    )
+    return [
+        Drawing(
+            "forest",
+            "Differences to batch normalization",
+            "Difference of the means over seeds, positive where the paper's claim holds, with its 95 % "
+            f"interval, which is not corrected for other claims.{alone} Upright bars are the published "
+            "differences, single runs at the paper's full budget: not comparable with smaller budgets.",
+            "Forest plot. " + " ".join(_told(line) for line in lines),
+            lines,
+            lambda figure: _paint(figure, groups),
+            (PAGE, height),
+        )
+    ]
+
+
+def _lines(blocks: list[Block], verdicts: list[Verdict]) -> Iterator[Line]:
+    for told in verdicts:
+        claim, difference = told.claim, told.difference
+        weights = claim.weights
+        if claim.kind != "difference" or len(weights) != 2 or claim.at_least or difference is None:
+            continue
+        block = next(
+            b
+            for b in blocks
+            if claim.dataset in b.datasets and (b.budget, b.protocol) == (told.budget, told.protocol)
+        )
+        own, other = (block.row(label, claim.dataset) for label in (claim.a, claim.b))
+        if own is None or other is None or other.config.norm.name not in _REFERENCES:
+            continue
+        yield {
+            "block": f"{claim.dataset} ({block.images:,} training images), budget {told.budget}, "
+            f"protocol {told.protocol}",
+            "claim": claim.id,
+            "row": claim.a,
+            "reference": claim.b,
+            "norm": own.config.norm.name,
+            "metric": claim.metric,
+            "seeds": told.used or told.seeds,
+            "difference": difference,
+            "low": told.low,
+            "high": told.high,
+            "published": claim.gap,
+            "verdict": told.told,
+        }
+
+
+def _told(line: Line) -> str:
+    bounds = "" if line["low"] is None else f", interval {line['low']:+.2f} to {line['high']:+.2f}"
+    return f"{line['row']} less {line['reference']}: {line['difference']:+.2f}{bounds}, n = {line['seeds']}."
+
+
+def _paint(figure: "Figure", groups: list[list[Line]]) -> None:
+    metrics = list(dict.fromkeys(line["metric"] for group in groups for line in group))
+    counts = [sum(_rows(group) for group in groups if group[0]["metric"] == m) for m in metrics]
+    axes = figure.subplots(len(metrics), 1, squeeze=False, height_ratios=counts)[:, 0]
+    for axis, metric in zip(axes, metrics, strict=True):
+        _panel(axis, [group for group in groups if group[0]["metric"] == metric])
+        unit = "points of accuracy" if metric == "accuracy" else metric
+        axis.set_xlabel(f"difference in {unit}; positive: as the paper claims")
+
+
+def _rows(group: list[Line]) -> float:
+    return len(group) + 2.2
+
+
+def _panel(axis: "Axes", groups: list[list[Line]]) -> None:
+    ticks: list[tuple[float, str]] = []
+    y = 0.0
+    for group in groups:
+        axis.annotate(
+            group[0]["block"], (0, y + 0.3), xycoords=("axes fraction", "data"), weight="bold", fontsize=6.5
+        )
+        y += 1.2
+        axis.plot([0, 0], [y - 0.6, y + len(group) - 0.4], color=FOREGROUND, linewidth=0.7)
+        for line in group:
+            ticks.append((y, f"{line['row']} − {line['reference']}  (n = {line['seeds']})"))
+            _point(axis, line, y)
+            y += 1
+        y += 0.5
+    axis.set_yticks([at for at, _ in ticks], [text for _, text in ticks])
+    axis.set_ylim(y - 0.3, -0.5)
+    axis.grid(axis="y", visible=False)
+    axis.spines["left"].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.02 * (high - low))
+
+
+def _point(axis: "Axes", line: dict[str, Any], y: float) -> None:
+    look = mark(line["norm"])
+    if line["low"] is not None:
+        axis.plot([line["low"], line["high"]], [y, y], color=look.color, linewidth=1.6, solid_capstyle="butt")
+    filled = look.color if line["seeds"] > 1 else "none"
+    axis.plot(line["difference"], y, look.marker, color=look.color, markerfacecolor=filled, markersize=4.5)
+    if line["published"] is not None:
+        axis.plot(line["published"], y, "|", color="#7a7f87", markersize=7, markeredgewidth=1.2)

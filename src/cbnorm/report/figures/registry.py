@@ -1,0 +1,50 @@
+"""All figures, in the order in which they are shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cbnorm.report.figures.drawing import Drawing, drawn, write
+from cbnorm.report.figures.forest import forest
+from cbnorm.report.figures.material import Maker, Material
+
+#: By name; the numbers are the paper's.
+FIGURES: dict[str, Maker] = {
+    "forest": forest,
+}
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A figure that can't be drawn yet, and why."""
+
+    name: str
+    reason: str
+
+
+def figures(material: Material) -> Iterator[Drawing | Skipped]:
+    """Every figure, drawn or skipped."""
+    for name, maker in FIGURES.items():
+        made = maker(material)
+        if isinstance(made, str):
+            yield Skipped(name, made)
+        else:
+            yield from made
+
+
+def write_figures(material: Material, out: Path) -> str:
+    """Write all figures that can be drawn; those that show the same numbers already are left as they are.
+
+    Returns:
+        What was done, for people.
+    """
+    lines = []
+    for made in figures(material):
+        if isinstance(made, Skipped):
+            lines.append(f"{made.name}: skipped, {made.reason}")
+        elif drawn(out, made):
+            lines.append(f"{made.name}: up to date")
+        else:
+            paths = write(made, out)
+            lines.append(f"{made.name}: {', '.join(path.suffix[1:] for path in paths)} in {out}")
+    return "\n".join(lines)
