@@ -266,8 +266,8 @@ def test_readings_are_told_apart_by_name_and_none_selects() -> None:
     row = reader.validate(task)
     assert reader.score(row) is None
     found = reader.read(task)
-    assert row["val_accuracy"] == found.metrics["source.accuracy"]
-    assert row["target.val_accuracy"] == found.metrics["accuracy"]
+    assert row["val_accuracy"] == found.metrics["accuracy"]
+    assert row["source.val_accuracy"] == found.metrics["source.accuracy"]
     assert len({found.metrics[f"{name}loss"] for name in ("", "source.", "own.")}) == 3
     assert torch.equal(found.arrays["labels"], found.arrays["own.labels"])
     assert found.metrics["weighted_recall"] == pytest.approx(found.metrics["accuracy"])

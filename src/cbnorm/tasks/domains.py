@@ -39,13 +39,13 @@ class DomainReader:
         self.num_classes, self.val, self.test, self.adapt = num_classes, val, test, adapt
 
     def validate(self, task: AdaMatch) -> Metrics:
-        """Accuracies (per cent) and losses on validation images of both domains; the plain ones: source."""
+        """Accuracies (per cent) and losses on validation images, for curves: target as usual, and source."""
         source, target = (predict(task, self.val[domain]) for domain in ("source", "target"))
         return {
-            "val_loss": finite(source.loss),
-            "val_accuracy": source.accuracy,
-            "target.val_loss": finite(target.loss),
-            "target.val_accuracy": target.accuracy,
+            "val_loss": finite(target.loss),
+            "val_accuracy": target.accuracy,
+            "source.val_loss": finite(source.loss),
+            "source.val_accuracy": source.accuracy,
         }
 
     def score(self, row: Metrics) -> float | None:
