@@ -52,3 +52,19 @@ def test_adam_and_sgd_add_decay_to_the_gradient() -> None:
     adam = ["optimizer=adam", "optimizer.lr=0.01"]
     assert shrinkage([*adam, "optimizer.weight_decay=0.1"])[0] == pytest.approx(1e-2, rel=1e-2)
     assert shrinkage(adam)[0] == 0
+
+
+def test_decoupled_decay_of_sgd_is_kerass() -> None:
+    """Weights shrink by rate times decay, then move by Nesterov's momentum of the gradient alone."""
+    words = ["optimizer=sgd", "optimizer.lr=0.1", "optimizer.weight_decay=0.2", "optimizer.decoupled=true"]
+    layer = nn.Linear(3, 2, bias=False).double()
+    weight, velocity = layer.weight.detach().clone(), torch.zeros(2, 3, dtype=torch.float64)
+    optimizer = create_optimizer(layer, compose_run(words).optimizer)
+    for _ in range(4):
+        gradient = torch.randn(2, 3, dtype=torch.float64)
+        layer.weight.grad = gradient.clone()
+        optimizer.step()
+        velocity = 0.9 * velocity - 0.1 * gradient
+        weight = weight * (1 - 0.1 * 0.2) + 0.9 * velocity - 0.1 * gradient
+        assert torch.allclose(layer.weight, weight, atol=1e-12)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cbnorm.config.compose import compose_run
+from cbnorm.errors import CbnormError
 from cbnorm.tasks.classification import Classification
 from cbnorm.tasks.schedules import rate_factor, set_rate
 
@@ -23,6 +24,17 @@ def test_steps_are_those_of_densenet() -> None:
     sgd = config("optimizer=sgd")
     rates = [sgd.lr * rate_factor(sgd, epoch, 200) for epoch in range(200)]
     assert rates == pytest.approx([0.1] * 100 + [0.01] * 50 + [0.001] * 50)
+
+
+def test_pieces_are_the_released_notebooks_schedule_with_its_slip() -> None:
+    sgd = compose_run(["experiment=densenet", "protocol=released"]).optimizer
+    rates = [sgd.lr * rate_factor(sgd, epoch, 200) for epoch in range(200)]
+    assert rates == pytest.approx([0.1] * 101 + [0.01] * 49 + [0.1] + [0.001] * 49)
+
+
+def test_pieces_need_a_multiple_for_every_milestone() -> None:
+    with pytest.raises(CbnormError, match=r"optimizer.multiples=\[0.1, 0.01\] must be one for each"):
+        compose_run(["optimizer.schedule=pieces", "optimizer.milestones=[0.5]"])
 
 
 def test_the_cosine_agrees_with_torch() -> None:

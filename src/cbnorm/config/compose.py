@@ -55,7 +55,13 @@ def _preset(key: str, *, _root_: DictConfig) -> Any:
     return presets.default[key]
 
 
+def _under(protocol: str, value: Any, otherwise: Any, *, _root_: DictConfig) -> Any:
+    """`value` under a protocol, `otherwise` under the others: what one experiment does differently."""
+    return value if _root_.protocol == protocol else otherwise
+
+
 OmegaConf.register_new_resolver("preset", _preset, replace=True)
+OmegaConf.register_new_resolver("under", _under, replace=True)
 
 
 def compose_run(overrides: Sequence[str] = ()) -> RunConfig:
@@ -239,6 +245,7 @@ def _check_combination(run: RunConfig) -> None:
             f"norm.temper=true needs norm.posterior=joint, not {run.norm.posterior}: "
             "a posterior of one channel has nothing to be divided by"
         )
+    _check_schedule(run)
     _check_task(run)
     moments = len(set(run.trainer.moments))
     if run.trainer.max_epochs < moments:
@@ -257,6 +264,14 @@ def _check_combination(run: RunConfig) -> None:
             raise CbnormError(
                 f"dataset.image_size={run.dataset.image_size}: shallow_cnn needs a multiple of 8 from 32 up"
             )
+
+
+def _check_schedule(run: RunConfig) -> None:
+    o = run.optimizer
+    if o.schedule == "pieces" and len(o.multiples) != len(o.milestones):
+        raise CbnormError(
+            f"optimizer.multiples={o.multiples} must be one for each of optimizer.milestones={o.milestones}"
+        )
 
 
 def _check_task(run: RunConfig) -> None:

@@ -12,7 +12,8 @@ def rate_factor(config: OptimizerConfig, step: int, steps: int) -> float:
 
     Args:
         config: ``schedule`` is constant; or steps: times ``factor`` from every milestone on, a share of all
-            steps; or cosine: half a cosine from 1 down to ``factor``.
+            steps; or cosine: half a cosine from 1 down to ``factor``; or pieces: 1, then from each milestone
+            on the multiple that belongs to it.
         step: Steps done before this one, from 0.
         steps: Steps of the whole run.
 
@@ -24,6 +25,9 @@ def rate_factor(config: OptimizerConfig, step: int, steps: int) -> float:
     if config.schedule == "steps":
         passed = sum(step >= share * steps for share in config.milestones)
         return math.pow(config.factor, passed)
+    if config.schedule == "pieces":
+        passed = sum(step >= share * steps for share in config.milestones)
+        return [1.0, *config.multiples][passed]
     if config.schedule == "cosine":
         return config.factor + (1 - config.factor) * 0.5 * (1 + math.cos(math.pi * step / steps))
     return 1.0
