@@ -133,9 +133,11 @@ class OptimizerConfig(Group):
     eps: Annotated[float, Field(gt=0)]
     momentum: Fraction
     nesterov: bool
-    schedule: Literal["constant", "steps", "cosine"]
+    schedule: Literal["constant", "steps", "cosine", "pieces"]
     milestones: list[Annotated[float, Field(gt=0, lt=1)]]
     factor: Fraction
+    multiples: list[Annotated[float, Field(gt=0)]]
+    decoupled: bool
 
 
 class TrainerConfig(Group):
@@ -185,11 +187,15 @@ class LoggerConfig(Group):
 
 
 class Presets(Group):
-    """What a protocol says, for all runs and for single norms and data sets; read by ``${preset:KEY}``."""
+    """What a protocol says, for all runs and for single norms and data sets; read by ``${preset:KEY}``.
+
+    `experiment` is what an experiment says itself, by protocol.
+    """
 
     default: dict[str, Any]
     norm: dict[str, dict[str, Any]]
     dataset: dict[str, dict[str, Any]]
+    experiment: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class RunConfig(Group):
@@ -248,7 +254,7 @@ _ADAM = ("lr", "weight_decay", "decay_norms", "betas", "eps")
 OPTIMIZER_OPTIONS: dict[str, tuple[str, ...]] = {
     "adamw": (*_ADAM, "decay"),
     "adam": _ADAM,
-    "sgd": ("lr", "weight_decay", "decay_norms", "momentum", "nesterov"),
+    "sgd": ("lr", "weight_decay", "decay_norms", "momentum", "nesterov", "decoupled"),
 }
 
 #: Which options of :class:`OptimizerConfig` each schedule reads.
@@ -256,6 +262,7 @@ SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
     "constant": (),
     "steps": ("milestones", "factor"),
     "cosine": ("factor",),
+    "pieces": ("milestones", "multiples"),
 }
 
 #: Which options of :class:`TaskConfig` each task reads.
