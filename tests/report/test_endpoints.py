@@ -67,3 +67,10 @@ def test_only_a_diverged_run_counts_with_an_earlier_moment() -> None:
     cut = {"metrics": {"moments": RECORD["metrics"]["moments"][:1]}}
     assert value_at(cut | {"status": "diverged"}, 100, "best") == 61.0
     assert value_at(cut | {"status": "done"}, 100, "best") is None
+
+
+def test_a_test_error_is_what_an_accuracy_lacks_as_a_share() -> None:
+    assert value_at(RECORD, 100, "last", "test_error") == pytest.approx(0.32)
+    told = {"status": "done", "metrics": {"moments": [{"percent": 100, "last": {"own.accuracy": 75.0}}]}}
+    assert value_at(told, 100, "last", "own.test_error") == pytest.approx(0.25)
+    assert value_at(told, 100, "last", "test_error") is None

@@ -215,4 +215,5 @@ def test_experiments_without_rows_are_told_apart_from_unknown_ones() -> None:
 def test_a_claim_compares_in_its_own_direction() -> None:
     lower = next(claim for _, claim in EVERY if claim.id == "dense40-bn")
     assert isinstance(lower, Claim)
-    assert lower.weights == {"DenseNet-40 CB-Norm": -1, "DenseNet-40 BN": 1}
+    variants = ("SCB-Norm-base", "SCB-Norm", "UCB-Norm")
+    assert lower.weights == {f"DenseNet-40 {name}": -1 / 3 for name in variants} | {"DenseNet-40 BN": 1}
