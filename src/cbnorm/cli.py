@@ -13,8 +13,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
 
   cbnorm train [GROUP=NAME] [GROUP.KEY=VALUE] ...     one run; -m sweeps over commas (Hydra's options work)
   cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
-                   [rows=controls|all|BN-1,...] [jobs=2] [again=true] [dataset=...] [any other override]
-  cbnorm campaign TABLE[,TABLE...] [seeds=0..4] [time_limit=540] [dry=true] [rows=...] [jobs=2] [any override]
+                   [rows=controls|all|BN-1,...] [jobs=2|auto] [again=true] [dataset=...] [any other override]
+  cbnorm campaign TABLE[,TABLE...] [seeds=0..4] [time_limit=540] [dry=true] [rows=...] [jobs=2|auto] [any override]
                    fills what is missing, seed by seed, stops in time and says what remains
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
@@ -136,6 +136,7 @@ def _experiment(words: list[str], command: str) -> tuple[str, list[str]]:
 def _reproduce(words: list[str]) -> int:
     from cbnorm.report.collect import collect
     from cbnorm.report.tables import write_tables
+    from cbnorm.runs.packing import parse_jobs
     from cbnorm.runs.plan import parse_seeds, plan
     from cbnorm.runs.store import Store
     from cbnorm.runs.sweep import sweep
@@ -152,7 +153,7 @@ def _reproduce(words: list[str]) -> int:
     first = planned[0].config
     store = Store(first.store)
     complete = sweep(
-        planned, store, jobs=_jobs(own.get("jobs", "auto")), again=_flag(own.get("again", "false"), "again")
+        planned, store, jobs=parse_jobs(own.get("jobs")), again=_flag(own.get("again", "false"), "again")
     )
     filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
     presets = {"dataset", "protocol", "budget", "store", "logger"}
@@ -207,14 +208,6 @@ def _show(paths: Sequence[Path]) -> None:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf8"))
     print("Written: " + ", ".join(str(path) for path in paths))
-
-
-def _jobs(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise CbnormError(f"jobs={text} must be auto or a whole number from 1 up")
-    return int(text)
 
 
 def _flag(text: str, key: str) -> bool:

@@ -8,7 +8,7 @@ from cbnorm.partitions.choices import counted
 
 #: Names of bundles, destinations and places of execution: they can't change a number.
 _IGNORED = {"logger", "presets", "store", "protocol", "budget", "experiment"}
-_PLACE_OF_EXECUTION = {"accelerator", "device"}
+_PLACE_OF_EXECUTION = {"accelerator", "device", "engine"}
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:

@@ -153,6 +153,7 @@ class TrainerConfig(Group):
     patience: Positive | None = None
     accelerator: Literal["auto", "cpu", "gpu"]
     device: Annotated[int, Field(ge=0)]
+    engine: Literal["auto", "lightning", "loop"] = "auto"
 
 
 class TaskConfig(Group):
@@ -187,15 +188,11 @@ class LoggerConfig(Group):
 
 
 class Presets(Group):
-    """What a protocol says, for all runs and for single norms and data sets; read by ``${preset:KEY}``.
-
-    `experiment` is what an experiment says itself, by protocol.
-    """
+    """What a protocol says, for all runs and for single norms and data sets; read by ``${preset:KEY}``."""
 
     default: dict[str, Any]
     norm: dict[str, dict[str, Any]]
     dataset: dict[str, dict[str, Any]]
-    experiment: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class RunConfig(Group):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from cbnorm.config.locations import experiments_dir
 from cbnorm.runs.claim import holder
 from cbnorm.runs.limit import CHECKPOINT_INTERVAL, Limit
+from cbnorm.runs.packing import Jobs
 from cbnorm.runs.plan import Planned, plan
 from cbnorm.runs.speed import Cost, Speeds
 from cbnorm.runs.store import CHECKPOINTS, Store
@@ -115,14 +116,14 @@ def in_order(parts: Iterable[Part]) -> list[Part]:
 
 
 def carry_out(
-    parts: Sequence[Part], store: Store, *, jobs: int | None, time_limit: float | None, began: float
+    parts: Sequence[Part], store: Store, *, jobs: Jobs, time_limit: float | None, began: float
 ) -> bool:
     """Train what is missing, as far as the time allows.
 
     Args:
         parts: From :func:`survey`.
         store: Where the runs live.
-        jobs: How many at once; None chooses by cores.
+        jobs: How many at once; None chooses by cores, ``auto`` by a measurement.
         time_limit: Seconds from `began` until everything is saved and over; None has no limit.
         began: By the clock of :func:`time.monotonic`.
 

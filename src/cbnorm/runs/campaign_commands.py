@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cbnorm.errors import CbnormError
 from cbnorm.runs.campaign import Part, carry_out, in_order, limit_of, plan_campaign, survey
 from cbnorm.runs.interruption import RunInterruptedError
+from cbnorm.runs.packing import Jobs, parse_jobs
 from cbnorm.runs.plan import find_experiment, parse_seeds
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import default_jobs
@@ -27,7 +28,7 @@ class Asked:
     overrides: list[str]
     seeds: list[int]
     labels: list[str]
-    jobs: int | None
+    jobs: Jobs
     time_limit: float | None
     dry: bool
 
@@ -47,7 +48,7 @@ def campaign(words: Sequence[str]) -> int:
     planned = plan_campaign(asked.experiments, asked.overrides, seeds=asked.seeds, labels=asked.labels)
     store = Store(planned[0].config.store)
     parts = survey(planned, store)
-    jobs = asked.jobs or default_jobs(planned)
+    jobs = asked.jobs if isinstance(asked.jobs, int) else default_jobs(planned)
     if asked.dry:
         print(agenda(parts, jobs=jobs, time_limit=asked.time_limit))
         return 0
@@ -86,7 +87,7 @@ def read(words: Sequence[str]) -> Asked:
         overrides=overrides,
         seeds=parse_seeds(own.get("seeds", "0")),
         labels=own["rows"].split(",") if "rows" in own else [],
-        jobs=_jobs(own.get("jobs", "auto")),
+        jobs=parse_jobs(own.get("jobs")),
         time_limit=_seconds(own["time_limit"]) if "time_limit" in own else None,
         dry=_flag(own.get("dry", "false")),
     )
@@ -108,14 +109,6 @@ def _spelled(words: Sequence[str]) -> list[str]:
         else:
             found.append(word)
     return found
-
-
-def _jobs(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise CbnormError(f"jobs={text} must be auto or a whole number from 1 up")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,17 +1,11 @@
 """One run from its config to its record."""
 
-import logging
 import os
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-import cbnorm._torchvision  # noqa: F401  (before lightning)
-
-import lightning
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
@@ -19,6 +13,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, guesses, outcome
 from cbnorm.runs.build import Parts, build
 from cbnorm.runs.claim import Claim, claim
+from cbnorm.runs.drive import drive
 from cbnorm.runs.files import sync_names, write_json
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.interruption import stop_signals
@@ -181,23 +176,8 @@ def _fit(
     left = config.trainer.max_epochs - journal.epoch
     if left <= 0 or journal.diverged:
         return
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # Lightning advises DataLoader workers; these batches are made on the device.
-        warnings.filterwarnings("ignore", module=r"lightning\.")
-        trainer = lightning.Trainer(
-            max_epochs=left,
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=[device.index or 0] if device.type == "cuda" else 1,
-            callbacks=[journal, checkpointer],
-            logger=False,
-            # One process: a scheduler around it must not make Lightning requeue or spawn by itself.
-            plugins=[LightningEnvironment()],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(parts.task, TrainingBatches(parts.train, journal.epoch, checkpointer.batch))
+    batches = TrainingBatches(parts.train, journal.epoch, checkpointer.batch)
+    drive(parts.task, batches, [journal, checkpointer], device, epochs=left, engine=config.trainer.engine)
 
 
 def _refuse_environment() -> None:

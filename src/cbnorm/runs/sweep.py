@@ -23,6 +23,7 @@ from cbnorm.runs.claim import claim
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.limit import Limit
 from cbnorm.runs.machine import device_of
+from cbnorm.runs.packing import Jobs, measured_jobs
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
 from cbnorm.runs.worker import work
@@ -43,7 +44,7 @@ def sweep(
     planned: Sequence[Planned],
     store: Store,
     *,
-    jobs: int | None = None,
+    jobs: Jobs = None,
     again: bool = False,
     limit: Limit | None = None,
 ) -> bool:
@@ -54,7 +55,7 @@ def sweep(
     Args:
         planned: The runs.
         store: Where they live.
-        jobs: How many at once; None chooses by cores.
+        jobs: How many at once; None chooses by cores, ``auto`` by a measurement.
         again: Train finished runs anew.
         limit: Runs that can't save in time are not started; the others save before the limit.
 
@@ -70,8 +71,8 @@ def sweep(
     missing = _missing(planned, store)
     if not missing:
         return True
-    jobs = min(jobs or default_jobs(missing), len(missing))
-    workers = [_start(missing[k:] + missing[:k], store, limit) for k in range(jobs)]
+    count = min(_count(jobs, missing), len(missing))
+    workers = [_start(missing[k:] + missing[:k], store, limit) for k in range(count)]
     with stop_signals():
         try:
             _watch(planned, missing, store, workers, limit)
@@ -87,6 +88,14 @@ def sweep(
     if None in ended and any(worker.exitcode not in expected for worker in workers):
         raise CbnormError("a worker stopped (see above); the same command goes on from here")
     return ended <= ({"done", "diverged"} if limit is None else {"done", "diverged", None})
+
+
+def _count(jobs: Jobs, missing: Sequence[Planned]) -> int:
+    if jobs != "auto":
+        return jobs or default_jobs(missing)
+    config = missing[0].config
+    most = max(1, (os.cpu_count() or 1) // config.trainer.threads)
+    return measured_jobs(config, min(most, len(missing)))
 
 
 def _set_aside(planned: Sequence[Planned], store: Store) -> None:
@@ -122,12 +131,16 @@ _ALLOCATOR = {
 }
 
 
-def _start(planned: list[Planned], store: Store, limit: Limit | None) -> BaseProcess:
-    threads = str(planned[0].config.trainer.threads)
+def set_environment(threads: int) -> None:
+    """Set what processes that are started from now on read as they begin, for so many threads each."""
     # Read by the OpenMP runtime when the child imports torch; more threads than cores cost a factor of ten.
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     for key, value in _ALLOCATOR.items():
         os.environ.setdefault(key, value)
+
+
+def _start(planned: list[Planned], store: Store, limit: Limit | None) -> BaseProcess:
+    set_environment(planned[0].config.trainer.threads)
     arguments = (planned, store, os.getpid(), limit)
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
