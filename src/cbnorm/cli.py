@@ -14,8 +14,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm train [GROUP=NAME] [GROUP.KEY=VALUE] ...     one run; -m sweeps over commas (Hydra's options work)
   cbnorm reproduce TABLE [budget=small] [seeds=0..4]  train what is missing of a table, then collect it
                    [rows=controls|all|BN-1,...] [jobs=2|auto] [again=true] [dataset=...] [any other override]
-  cbnorm campaign TABLE[,TABLE...] [seeds=0..4] [time_limit=540] [dry=true] [rows=...] [jobs=2|auto] [any override]
-                   fills what is missing, seed by seed, stops in time and says what remains
+  cbnorm campaign TABLE[,TABLE...] [seeds=0..4] [time_limit=540] [dry=true] [rows=...] [jobs=2|auto]
+                   [any override]    fills what is missing, seed by seed, stops in time and says what remains
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE] [store=runs] [to=results] [force=true]    records and their tables, as evidence
