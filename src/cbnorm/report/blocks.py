@@ -47,6 +47,7 @@ class TableRow:
     `validation` holds the best validation accuracies in per cent by seed, for the runs that have one;
     `control` says that the row is none of the paper's; of the rows with one `choice`, the best on validation
     is chosen. `dataset` is what the ledger calls that which was read, where it is not the block's data set.
+    `oracle` says that test images were read with ids that follow from their labels.
     """
 
     label: str
@@ -58,6 +59,13 @@ class TableRow:
     choice: str = ""
     dataset: str = ""
     endpoint: Endpoint = Endpoint()
+    oracle: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label with what has to be known beside it: another data set, and an oracle."""
+        beside = [self.dataset] * bool(self.dataset) + ["oracle"] * self.oracle
+        return f"{self.label} ({', '.join(beside)})" if beside else self.label
 
     def at(self, reading: str, metric: str = "") -> list[Cell]:
         """The cells of one reading, by moment; of the metric that is compared, or another."""

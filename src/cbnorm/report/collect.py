@@ -215,7 +215,14 @@ def _row(row: Row, config: RunConfig, records: Sequence[Record], endpoint: Endpo
         choice=row.choice,
         dataset=row.dataset,
         endpoint=endpoint,
+        oracle=any(_told(record, row.reading) for record in seeded),
     )
+
+
+def _told(record: Record, reading: str) -> bool:
+    """Whether this reading of the test images used what follows from their labels."""
+    partition = record.get("partition")
+    return reading == "masked" or (not reading and bool(partition and partition.get("oracle")))
 
 
 def _cell(cell: Cell, records: Sequence[Record]) -> Cell:

@@ -89,7 +89,8 @@ def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterat
         moments = ", ".join(str(cell.percent) for cell in row.main) if row else "none"
         yield f"{_title(block)}: no reading there; there are readings at {moments} %"
         return
-    yield f"{_title(block)}, epoch {best.epoch}"
+    oracle = ", oracle: read with what follows from the true class" if row.oracle else ""
+    yield f"{_title(block)}, epoch {best.epoch}{oracle}"
     yield f"  {'run':<12}  seed  {'best on validation':>18}  {'last':>6}  code          hardware"
     records = {record["id"]: record for record in evidence.records.all}
     for run, seed, value in zip(best.runs, best.seeds, best.values, strict=True):

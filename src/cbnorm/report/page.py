@@ -174,7 +174,7 @@ def _row(block: Block, row: TableRow, material: Material) -> ShownRow:
     seeds = sorted({seed for cell in row.main for seed in cell.seeds})
     place = {"protocol": block.protocol, "budget": block.budget}
     return ShownRow(
-        row.label + (f" ({row.dataset})" if row.dataset else ""),
+        row.title,
         row.control,
         bool(row.diverged),
         [_value(cell, material) for cell in shown_cells(row)],

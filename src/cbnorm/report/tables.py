@@ -62,15 +62,11 @@ def paper_layout(blocks: Sequence[Block]) -> str:
         for row in block.rows:
             cells = {cell.percent: cell for cell in row.main}
             epochs = "/".join(str(cell.epoch) for cell in cells.values())
-            lead = [block.title, block.budget_title, block.protocol, _label(row)]
+            lead = [block.title, block.budget_title, block.protocol, row.title]
             values = [_mean(cells[percent]) if percent in cells else "" for percent in percents]
             values += [_mean(cell) if cell else "" for cell in _further(row)]
             writer.writerow([*lead, f"{row.config.optimizer.lr:g}", epochs, *values])
     return text.getvalue()
-
-
-def _label(row: TableRow) -> str:
-    return f"{row.label} ({row.dataset})" if row.dataset else row.label
 
 
 def _further(row: TableRow) -> list[Cell | None]:
@@ -91,7 +87,7 @@ def long_form(blocks: Iterable[Block]) -> str:
             lead = [block.experiment, dataset, block.images, block.protocol, block.budget_title]
             lead += [
                 row.label,
-                "control" if row.control else "row",
+                ("control" if row.control else "row") + (", oracle" if row.oracle else ""),
                 config.norm.name,
                 f"{config.optimizer.lr:g}",
             ]
@@ -147,6 +143,8 @@ def _markdown_block(block: Block) -> list[str]:
         lines += ["Chosen by validation accuracy, for each choice among the rows that have runs:", ""]
         lines += ["| choice | chosen | runs of | validation | test | n |", "|---|---|---|---|---|---|"]
         lines += [_markdown_choice(row, block) for row in chosen] + [""]
+    if any(row.oracle for row in block.rows):
+        lines += ["Oracle: at test time the row used what follows from the true class of the image.", ""]
     if block.budget != "full":
         lines += [
             f"Budget {block.budget} is not the paper's: not comparable with the published numbers.",
@@ -186,7 +184,7 @@ def _markdown_row(row: TableRow) -> str:
     values += [_number(row.mean_validation)]
     mark = " (diverged)" if row.diverged else ""
     seeds = max(len(cell.values) for cell in row.main)
-    return f"| {_label(row)}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
+    return f"| {row.title}{mark} | {row.config.optimizer.lr:g} | " + " | ".join(values) + f" | {seeds} |"
 
 
 def mean_sd(cell: Cell) -> str:
