@@ -113,6 +113,15 @@ def test_places_of_the_paper_are_per_cent_of_its_epochs(table: Path) -> None:
     assert Endpoint().percent("reaching BN") is None
 
 
+def test_a_budget_may_be_about_another_metric(table: Path) -> None:
+    lines = ["metric,weights,better,epochs,budget", "pixels,last,lower,200,smoke", "error,last,lower,200,"]
+    lines += ["pixels,last,lower,200,", "f1,last,higher,200,"]
+    (table / "endpoint.csv").write_text("\n".join(lines))
+    assert read_endpoint("table5") == Endpoint("error", "last", "lower", 200, ("pixels", "f1"))
+    assert read_endpoint("table5", "small") == read_endpoint("table5")
+    assert read_endpoint("table5", "smoke") == Endpoint("pixels", "last", "lower", 200, ("error", "f1"))
+
+
 def test_rows_of_one_name_must_be_one_run(table: Path) -> None:
     (table / "rows.csv").write_text(ROWS.replace("BN,norm=bn,MNIST", "BN,norm=mn,MNIST"))
     with pytest.raises(CbnormError, match="two rows are called 'BN', but differ"):

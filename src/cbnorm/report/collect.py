@@ -156,7 +156,7 @@ def _fill(
     used: dict[str, str],
 ) -> Block:
     found, filled = [], []
-    endpoint = read_endpoint(experiment)
+    endpoint = read_endpoint(experiment, name.budget)
     controls = {row.label for row in read_controls(experiment)}
     data = (name.data or "") if _is_open(name.dataset) else None
     for row in rows:
@@ -167,10 +167,20 @@ def _fill(
         control = row.label in controls
         if matching or not control:
             found.append(replace(_row(row, config, matching, endpoint), control=control))
+    found = _measured(found)
     title, images = _images(name, next(iter(configs.values())), filled)
     if name.budget == "full":
         found = [_beside(row, title, paper) for row in found]
     return Block(experiment, title, name.dataset, images, name.protocol, name.budget, tuple(found))
+
+
+def _measured(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Rows without the further metrics that no run has, such as those of a network that isn't there."""
+    present = {cell.metric for row in rows for cell in row.cells if cell.values}
+    if not present:
+        return list(rows)
+    further = [metric for metric in rows[0].endpoint.further if metric in present]
+    return [replace(row, endpoint=replace(row.endpoint, further=tuple(further))) for row in rows]
 
 
 def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[str, int]:

@@ -48,22 +48,28 @@ class Endpoint:
         return round(100 * int(moment) / self.epochs) if moment.isdecimal() else None
 
 
-def read_endpoint(experiment: str) -> Endpoint:
+def read_endpoint(experiment: str, budget: str = "") -> Endpoint:
     """The endpoint of an experiment: the first line of ``endpoint.csv``; the others name further metrics.
+
+    Args:
+        experiment: Its name.
+        budget: Whose lines, in the column ``budget``, count too; those without a budget count for all.
 
     Raises:
         CbnormError: The file is damaged; names the line.
     """
     path = experiment_dir(experiment) / "endpoint.csv"
-    lines = read_table(path, _endpoint) if path.exists() else [Endpoint()]
-    first, *others = lines
-    return Endpoint(first.metric, first.weights, first.better, first.epochs, tuple(e.metric for e in others))
+    lines = read_table(path, _endpoint) if path.exists() else [("", Endpoint())]
+    first, *others = [endpoint for of, endpoint in lines if of in {"", budget}]
+    further = tuple(e.metric for e in others if e.metric != first.metric)
+    return Endpoint(first.metric, first.weights, first.better, first.epochs, further)
 
 
-def _endpoint(line: dict[str, str]) -> Endpoint:
+def _endpoint(line: dict[str, str]) -> tuple[str, Endpoint]:
     if line["weights"] not in READINGS or line["better"] not in {"higher", "lower"}:
         raise ValueError("weights must be best or last, better must be higher or lower")
-    return Endpoint(line["metric"], line["weights"], line["better"], int(line["epochs"]))
+    made = Endpoint(line["metric"], line["weights"], line["better"], int(line["epochs"]))
+    return line.get("budget", ""), made
 
 
 def value_at(record: Record, percent: int, reading: str, metric: str = PRIMARY_METRIC) -> float | None:

@@ -54,24 +54,28 @@ def write_tables(found: Collection, folder: Path) -> list[Path]:
 def paper_layout(blocks: Sequence[Block]) -> str:
     """One line per row: means over seeds of what the table is about; empty cells are empty."""
     percents = sorted({cell.percent for block in blocks for row in block.rows for cell in row.cells})
-    further = blocks[0].endpoint.further if blocks else ()
+    further = list(dict.fromkeys(metric for block in blocks for metric in block.endpoint.further))
+    metrics = {block.endpoint.metric for block in blocks}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_PAPER, *(f"{percent} %" for percent in percents), *further])
+    several = ["metric"] if len(metrics) > 1 else []
+    writer.writerow([*_PAPER, *several, *(f"{percent} %" for percent in percents), *further])
     for block in blocks:
         for row in block.rows:
             cells = {cell.percent: cell for cell in row.main}
             epochs = "/".join(str(cell.epoch) for cell in cells.values())
             lead = [block.title, block.budget_title, block.protocol, row.title]
-            values = [_mean(cells[percent]) if percent in cells else "" for percent in percents]
-            values += [_mean(cell) if cell else "" for cell in _further(row)]
+            values = [row.endpoint.metric] if several else []
+            values += [_mean(cells[percent]) if percent in cells else "" for percent in percents]
+            values += [_mean(cell) if cell else "" for cell in _further(row, further)]
             writer.writerow([*lead, f"{row.config.optimizer.lr:g}", epochs, *values])
     return text.getvalue()
 
 
-def _further(row: TableRow) -> list[Cell | None]:
-    """The further metrics of a row at its last moment."""
-    cells = [row.at(row.endpoint.weights, metric) for metric in row.endpoint.further]
+def _further(row: TableRow, metrics: Sequence[str] | None = None) -> list[Cell | None]:
+    """The further metrics of a row, its own or others, at its last moment."""
+    wanted = row.endpoint.further if metrics is None else metrics
+    cells = [row.at(row.endpoint.weights, metric) for metric in wanted]
     return [found[-1] if found else None for found in cells]
 
 
