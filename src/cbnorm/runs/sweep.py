@@ -123,7 +123,7 @@ def _missing(planned: Sequence[Planned], store: Store) -> list[Planned]:
 
 #: Activations above glibc's mmap threshold would be mapped and faulted in anew on every step, which cost a
 #: third of the time of a CPU run (250 against 400 images/s in one measurement). Read when a process starts.
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
@@ -135,7 +135,7 @@ def set_environment(threads: int) -> None:
     """Set what processes that are started from now on read as they begin, for so many threads each."""
     # Read by the OpenMP runtime when the child imports torch; more threads than cores cost a factor of ten.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    for key, value in _ALLOCATOR.items():
+    for key, value in ALLOCATOR.items():
         os.environ.setdefault(key, value)
 
 
