@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 reproduce-table6 collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -42,6 +42,9 @@ check: lint types test ## All of the above
 
 reproduce-table5: $(READY) ## Train what is missing of Table V and collect it
 	$(BIN)/cbnorm reproduce table5 budget=$(BUDGET) $(ARGS)
+
+reproduce-table6: $(READY) ## Train what is missing of Table VI (small: MNIST to USPS) and collect it
+	$(BIN)/cbnorm reproduce $(if $(filter small,$(BUDGET)),table6_usps,table6) rows=all budget=$(BUDGET) $(ARGS)
 
 collect: $(READY) ## Rebuild the tables from the runs that are there
 	$(BIN)/cbnorm collect table5 $(ARGS)

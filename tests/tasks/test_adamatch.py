@@ -273,6 +273,14 @@ def test_readings_are_told_apart_by_name_and_none_selects() -> None:
     assert found.metrics["weighted_recall"] == pytest.approx(found.metrics["accuracy"])
     assert found.arrays["gradients"].shape == (2, 4, len(list(task.model.parameters())))
     assert found.arrays["gradients"].isneginf().all()
+    assert found.metrics["gradient_variance"] is None
+    task.variances[0] = torch.tensor([1.0, 10, 100, 1000])[:, None]
+    task.variances[0, 1, 2] = 1e5
+    assert reader.read(task).metrics["gradient_variance"] == pytest.approx(5)
+    assert reader.read(task).metrics["source.gradient_variance"] == pytest.approx(0)
+    task.step = 3  # the second epoch, in which the target's largest is 1e7
+    task.variances[1] = 1e7
+    assert reader.read(task).metrics["gradient_variance"] == pytest.approx(6)
 
 
 def test_statistics_are_estimated_anew_on_a_copy() -> None:

@@ -1,4 +1,4 @@
-"""What every protocol says about every detail of Table V, method by method, as composed from conf/.
+"""What every protocol says about every detail of Tables V and VI, method by method, as composed from conf/.
 
 ``python -m cbnorm.report.protocols`` prints docs/protocols.md.
 """
@@ -10,13 +10,39 @@ from typing import Any
 from cbnorm.config.canonical import flatten
 from cbnorm.config.compose import compose_run
 from cbnorm.config.locations import experiments_dir
-from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS
+from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
 from cbnorm.runs.files import read_table
 
 PROTOCOLS = ("paper", "released", "sound")
 METHODS = ("bn", "mn", "scb_base", "scb", "ucb", "uan")
 #: The data sets of Table V with their numbers of classes.
 DATA_SETS = {"cifar10": 10, "cifar100": 100, "tinyimagenet": 200}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page: the rows that an experiment's details are about.
+
+    Attributes:
+        experiment: Its name.
+        methods: Norms.
+        datasets: Data sets.
+    """
+
+    experiment: str = "table5"
+    methods: tuple[str, ...] = METHODS
+    datasets: tuple[str, ...] = tuple(DATA_SETS)
+
+    def compose(self, protocol: str, method: str, dataset: str) -> RunConfig:
+        """The config of a row at the full budget."""
+        words = [f"protocol={protocol}", f"norm={method}", f"dataset={dataset}", "budget=full"]
+        # Table V's rows are runs by default.
+        lead = [] if self.experiment == "table5" else [f"experiment={self.experiment}"]
+        return compose_run([*lead, *words])
+
+
+TABLE5 = Part()
+TABLE6 = Part("table6", ("none", "bn", "scb_base", "scb", "ucb"), ("mnist_svhn",))
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,7 @@ def read_details(experiment: str = "table5") -> list[Detail]:
     )
 
 
-def setting(detail: Detail, protocol: str, method: str, dataset: str) -> str | None:
+def setting(detail: Detail, protocol: str, method: str, dataset: str, part: Part = TABLE5) -> str | None:
     """What holds for one method on one data set at the full budget; None if it does not concern the method.
 
     Raises:
@@ -57,7 +83,7 @@ def setting(detail: Detail, protocol: str, method: str, dataset: str) -> str | N
     """
     if not detail.keys:
         return detail.fixed
-    config = compose_run([f"protocol={protocol}", f"norm={method}", f"dataset={dataset}", "budget=full"])
+    config = part.compose(protocol, method, dataset)
     values = flatten(config.model_dump())
     read = [key for key in detail.keys if _reads(method, key)]
     return ", ".join(f"{key.rpartition('.')[2]}={_text(values[key])}" for key in read) or None
@@ -78,9 +104,9 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def cell(detail: Detail, protocol: str) -> str:
+def cell(detail: Detail, protocol: str, part: Part = TABLE5) -> str:
     """What a protocol says about a detail: the usual setting, then methods and data sets that differ."""
-    found = {(m, d): setting(detail, protocol, m, d) for m in METHODS for d in DATA_SETS}
+    found = {(m, d): setting(detail, protocol, m, d, part) for m in part.methods for d in part.datasets}
     concerned = {place: value for place, value in found.items() if value is not None}
     usual = Counter(concerned.values()).most_common(1)[0][0]
     parts = [usual]
@@ -96,6 +122,8 @@ def _places(places: list[tuple[str, str]], concerned: set[tuple[str, str]]) -> s
     """Name places by method where it differs on all data sets, by data set where all methods differ."""
     methods = list(dict.fromkeys(method for method, _ in places))
     datasets = list(dict.fromkeys(dataset for _, dataset in places))
+    if len({dataset for _, dataset in concerned}) == 1:
+        return ", ".join(methods)
     if set(places) == {(m, d) for m, d in concerned if d in datasets}:
         return ", ".join(datasets)
     if set(places) == {(m, d) for m, d in concerned if m in methods}:
@@ -132,15 +160,29 @@ a fit of their own (`test=refit`, which looks at the test images).
 
 """
 
+_TABLE6 = """
+## Settings of Table VI
+
+AdaMatch, MNIST to SVHN; the page on [Table VI](table6.md) says what is made of it. `none` is the row
+without a layer on the image. The authors' code builds on the Keras example of AdaMatch, whose forms
+`released` has; `paper` and `sound` have those of AdaMatch's own paper, which the text cites.
+
+"""
+
 
 def page() -> str:
     """The whole of docs/protocols.md."""
+    return _INTRO + _settings(TABLE5) + _NOTES + _sizes() + _TABLE6 + _settings(TABLE6)
+
+
+def _settings(part: Part) -> str:
     rows = [
-        [detail.name, detail.paper, detail.released, *(cell(detail, protocol) for protocol in PROTOCOLS)]
-        for detail in read_details()
+        [detail.name, detail.paper, detail.released]
+        + [cell(detail, protocol, part) for protocol in PROTOCOLS]
+        for detail in read_details(part.experiment)
     ]
     head = ["detail", "the paper says", "the authors' code does", *(f"`{name}`" for name in PROTOCOLS)]
-    return _INTRO + _table(head, rows) + _NOTES + _sizes()
+    return _table(head, rows)
 
 
 def _sizes() -> str:

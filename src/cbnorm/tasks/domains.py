@@ -56,9 +56,11 @@ class DomainReader:
         """Metrics and predicted classes of every reading, and the gradients' variances so far.
 
         ``gradients`` holds their decimal logarithms, (epochs, 4, tensors), in the order of
-        :data:`cbnorm.tasks.adamatch.FOLLOWED` and of the network's parameters.
+        :data:`cbnorm.tasks.adamatch.FOLLOWED` and of the network's parameters. ``gradient_variance`` sums
+        them up for a domain: of the largest variance of an epoch, its mean over epochs.
         """
-        metrics: Metrics = {}
+        source, target = (finite(value) for value in largest(task)[:2])
+        metrics: Metrics = {"gradient_variance": target, "source.gradient_variance": source}
         arrays = {"gradients": task.variances.detach().log10().half().cpu()}
         for name, batches in self.test.items():
             lead = f"{name}." if name else ""
@@ -81,6 +83,17 @@ class DomainReader:
     def _metrics(self, found: Predictions) -> Metrics:
         averages = found.macro(self.num_classes) | found.weighted(self.num_classes)
         return {"accuracy": found.accuracy, "loss": finite(found.loss)} | averages
+
+
+def largest(task: AdaMatch) -> list[float]:
+    """Decimal logarithm of the largest variance of any tensor's gradient: its mean over the epochs so far.
+
+    Returns:
+        One number for each of :data:`cbnorm.tasks.adamatch.FOLLOWED`.
+    """
+    done = task.variances[: task.epoch + 1].double()
+    found: list[float] = done.amax(dim=2).log10().mean(dim=0).tolist()
+    return found
 
 
 @torch.no_grad()
