@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 reproduce-table6 collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 reproduce-table6 collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -55,6 +55,9 @@ bench-norms: $(READY) ## Time every layer against batch normalization (about 12 
 
 bench-mixtures: $(READY) ## Time k-means and mixtures against scikit-learn
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_mixtures.py $(ARGS)
+
+bench-table1: $(READY) ## Table I measured: time, memory and values against K, C and n (about 4 minutes)
+	$(BIN)/python benchmarks/bench_table1.py $(ARGS)
 
 bench-runs: $(READY) ## What book-keeping costs per run and per record
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_runs.py $(ARGS)

@@ -4,13 +4,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cbnorm.report.figures.components import principal_components
+from cbnorm.report.figures.costs import cost_against_accuracy
+from cbnorm.report.figures.curves import test_errors
 from cbnorm.report.figures.drawing import Drawing, drawn, write
 from cbnorm.report.figures.forest import forest
+from cbnorm.report.figures.gan import distances, samples
+from cbnorm.report.figures.ksweep import k_sweep
 from cbnorm.report.figures.material import Maker, Material
+from cbnorm.report.figures.panels import densenet, gradients, vit_losses
+from cbnorm.report.figures.seeds import seeds
+from cbnorm.report.figures.table1 import table1
 
 #: By name; the numbers are the paper's.
 FIGURES: dict[str, Maker] = {
     "forest": forest,
+    "figures 3 to 5": test_errors,
+    "cost against accuracy": cost_against_accuracy,
+    "seeds needed": seeds,
+    "K sweep": k_sweep,
+    "Table I": table1,
+    "figures 6 to 8": densenet,
+    "figure 10": distances,
+    "figure 11": samples,
+    "figure 12": gradients,
+    "figure 13": vit_losses,
+    "figure 14": principal_components,
 }
 
 

@@ -1,6 +1,11 @@
 """Looks that all figures share: legible at column width, in grey, and on dark ground."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Ink. A page puts its own in its place.
 FOREGROUND = "#1f2328"
@@ -13,6 +18,11 @@ class Mark(NamedTuple):
     marker: str
     dashes: Any
     title: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Settings of a line with marks."""
+        return {"color": self.color, "linestyle": self.dashes, "marker": self.marker}
 
 
 #: By norm. The colours differ in lightness too, and have contrast on white and on dark ground.
@@ -31,6 +41,13 @@ def mark(norm: str) -> Mark:
     """The looks of a norm; those of others follow from their names."""
     other = _OTHERS[sum(norm.encode()) % len(_OTHERS)]
     return MARKS.get(norm, Mark("#8c6d5a", other, (0, (3, 1, 1, 1, 1, 1)), norm))
+
+
+def legend(figure: "Figure", axis: "Axes", norms: Iterable[str]) -> None:
+    """One legend of norms below all panels."""
+    looks = {mark(norm).title: mark(norm) for norm in norms}
+    handles = [axis.plot([], [], **look.line)[0] for look in looks.values()]
+    figure.legend(handles, list(looks), loc="outside lower center", ncols=max(len(looks), 1))
 
 
 def style() -> Any:

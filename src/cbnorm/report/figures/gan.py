@@ -1,0 +1,145 @@
+"""Figures 10 and 11: distances of generated images over training, and samples."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cbnorm.report.blocks import Block, TableRow
+from cbnorm.report.figures.drawing import PAGE, Drawing, Line
+from cbnorm.report.figures.histories import runs_of
+from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.style import legend, mark
+from cbnorm.report.ledger import PaperCell, read_paper
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TITLES = {
+    "fid": "FID",
+    "frechet_mobilenet_v2": "Fréchet distance, MobileNetV2",
+    "frechet_pixels": "Fréchet distance, pixels",
+}
+
+
+def distances(material: Material) -> Made:
+    """Figure 10: every distance that was measured, at the moments."""
+    made = [drawing for block in material.blocks("dcgan") if (drawing := _distances(block))]
+    return made or "dcgan has no runs: make reproduce-dcgan"
+
+
+def _distances(block: Block) -> Drawing | None:
+    metrics = [metric for metric in _TITLES if any(_measured(row, metric) for row in block.rows)]
+    rows = [row for row in block.rows if runs_of(row) and row.config.norm.name in {"bn", "mn", "ucb"}]
+    lines: list[Line] = [
+        {
+            "metric": metric,
+            "row": row.label,
+            "condition": cell.condition or "evaluation mode",
+            "epoch": cell.epoch,
+            "mean": cell.mean,
+            "low": min(cell.values),
+            "high": max(cell.values),
+            "runs": len(cell.values),
+        }
+        for metric in metrics
+        for row in rows
+        for cell in row.at("last", metric)
+        if cell.values and row.config.norm.affine
+    ]
+    if not lines:
+        return None
+    published = read_paper("dcgan") if block.budget == "full" else []
+    beside = " Thin grey lines: the published FID, read off a plot within 1.5." if published else ""
+    return Drawing(
+        slug("fig10", block.dataset, block.budget),
+        f"Fig. 10: distance of generated images, {place(block)}",
+        "Lower is better. Filled marks: samples made in evaluation mode; hollow: by the statistics of "
+        "their own "
+        "batch. The dotted line, where there is one, is what as many held-out real images get. Each distance "
+        f"is named after its features; only FID can be set beside the paper's.{beside}",
+        "Distances by epoch: "
+        + " ".join(f"{one['row']} {one['metric']} {one['epoch']}: {one['mean']:.4g}." for one in lines[-12:]),
+        lines,
+        lambda figure: _paint(figure, rows, metrics, published),
+        (PAGE, 2.5),
+    )
+
+
+def _measured(row: TableRow, metric: str) -> bool:
+    return any(cell.values for cell in row.at("last", metric))
+
+
+def _paint(figure: "Figure", rows: list[TableRow], metrics: list[str], published: list[PaperCell]) -> None:
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axis, metric in zip(axes, metrics, strict=True):
+        for row in rows:
+            _curve(axis, row, metric)
+        if metric == "fid":
+            for label in dict.fromkeys(cell.row for cell in published):
+                own = [cell for cell in published if cell.row == label]
+                epochs = [int(cell.moment) for cell in own]
+                axis.plot(epochs, [cell.value for cell in own], color="#9aa0a6", linewidth=0.5)
+        axis.set_title(_TITLES[metric])
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylim(bottom=0)
+    legend(figure, axes[0], [row.config.norm.name for row in rows])
+
+
+def _curve(axis: "Axes", row: TableRow, metric: str) -> None:
+    cells = [cell for cell in row.at("last", metric) if cell.values]
+    if not cells or not row.config.norm.affine:
+        return
+    look, condition = mark(row.config.norm.name), cells[0].condition
+    epochs, means = [cell.epoch for cell in cells], [cell.mean or 0.0 for cell in cells]
+    if condition == "floor":
+        axis.plot(epochs, means, color="#7a7f87", linestyle=":")
+        return
+    face = "none" if condition else look.color
+    axis.plot(epochs, means, **look.line, markerfacecolor=face)
+    axis.vlines(epochs, [min(c.values) for c in cells], [max(c.values) for c in cells], color=look.color)
+
+
+def samples(material: Material) -> Made:
+    """Figure 11: the last samples of the first seed, row by row."""
+    made = [drawing for block in material.blocks("dcgan") if (drawing := _samples(block, material))]
+    return made or "dcgan has no grids of samples: make reproduce-dcgan"
+
+
+def _samples(block: Block, material: Material) -> Drawing | None:
+    shown: list[tuple[str, str, Path]] = []
+    for row in block.rows:
+        runs = runs_of(row)
+        folder = material.evidence.folder(runs[0]) if runs and not row.control else None
+        grids = sorted(folder.glob("last_epoch*_samples.png"), key=_epoch) if folder else []
+        own = [path for path in grids if "_batch_" not in path.name]
+        if own:
+            shown.append((row.label, runs[0], own[-1]))
+    if not shown:
+        return None
+    lines = [{"row": label, "run": run, "file": path.name} for label, run, path in shown]
+    return Drawing(
+        slug("fig11", block.dataset, block.budget),
+        f"Fig. 11: samples, {place(block)}",
+        "Samples of the last weights in evaluation mode, from the same latent vectors for all rows, seed "
+        "0; the first 64, none chosen.",
+        f"Grids of generated images of {', '.join(label for label, _, _ in shown)}.",
+        lines,
+        lambda figure: _grids(figure, shown),
+        (PAGE, 2.7),
+    )
+
+
+def _epoch(path: Path) -> int:
+    return int(path.name.removeprefix("last_epoch").partition("_")[0])
+
+
+def _grids(figure: "Figure", shown: list[tuple[str, str, Path]]) -> None:
+    from PIL import Image
+
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axis, (label, _, path) in zip(axes, shown, strict=True):
+        with Image.open(path) as image:
+            axis.imshow(image.convert("RGB"), interpolation="nearest")
+        axis.set_title(label)
+        axis.set_axis_off()

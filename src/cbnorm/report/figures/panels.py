@@ -1,0 +1,196 @@
+"""Figures 6 to 8, 12 and 13: quantities of the histories, a panel each."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cbnorm.report.blocks import Block, TableRow
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.figures.drawing import PAGE, Drawing, Line
+from cbnorm.report.figures.histories import curve, runs_of
+from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.style import legend, mark
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Panel(NamedTuple):
+    """What one panel shows: a quantity of the history, of some rows.
+
+    Attributes:
+        title: Above it, and in the table of numbers.
+        keys: Names of the quantity, as :func:`cbnorm.report.figures.histories.curve` takes them.
+        rows: Whose.
+        unit: At its axis.
+        log: Whether the axis is logarithmic.
+        spread: Name of a deviation that is drawn as a band instead of the range over seeds.
+        levels: Lines drawn in, with their names.
+    """
+
+    title: str
+    keys: tuple[str, ...]
+    rows: Sequence[TableRow]
+    unit: str
+    log: bool = False
+    spread: str = ""
+    levels: tuple[tuple[float, str], ...] = ()
+
+
+def densenet(material: Material) -> Made:
+    """Figures 6 to 8: losses and errors of DenseNet, a row of panels per depth."""
+    made = [drawing for block in material.blocks("densenet") if (drawing := _densenet(block, material))]
+    return made or "densenet has no runs: make reproduce-densenet"
+
+
+def _densenet(block: Block, material: Material) -> Drawing | None:
+    rows = _with_runs(block)
+    quantities = {
+        "training loss": (("train_loss",), ""),
+        "training error": (("-train_accuracy",), "%"),
+        "test loss": (("test_loss",), ""),
+        "test error": (("-test_accuracy",), "%"),
+    }
+    panels = [
+        Panel(f"depth {depth}, {title}", keys, [r for r in rows if r.config.model.depth == depth], unit)
+        for depth in sorted({row.config.model.depth for row in rows})
+        for title, (keys, unit) in quantities.items()
+    ]
+    caption = (
+        "Mean over seeds, range shaded. All rows have one schedule of the rate. The test images are read "
+        "after "
+        "every epoch for these curves only; nothing is selected by them."
+    )
+    title = f"Fig. 6 to 8: DenseNet, {place(block)}"
+    return _drawing(slug("fig6-8", block.dataset, block.budget), title, caption, panels, 4, material.evidence)
+
+
+def gradients(material: Material) -> Made:
+    """Figure 12: variance of the gradients, of summed logits as published, and of the losses."""
+    blocks = [block for name in ("table6", "table6_usps") for block in material.blocks(name)]
+    made = [drawing for block in blocks for drawing in _gradients(block, material)]
+    return made or "table6 has no runs: make reproduce-table6"
+
+
+def _gradients(block: Block, material: Material) -> list[Drawing]:
+    rows = [row for row in _with_runs(block) if not row.dataset or row.dataset != "MNIST"]
+    made = []
+    for of, words in (("logits", "the sum of all logits, as in the authors' notebook"), ("loss", "the loss")):
+        panels = [
+            Panel(
+                f"{domain}, {title}",
+                (f"gradients.{of}.{domain}.{key}",),
+                rows,
+                "variance",
+                log=True,
+                spread=f"gradients.{of}.{domain}.std" if key == "mean" else "",
+            )
+            for domain in ("source", "target")
+            for key, title in (("max", "largest tensor"), ("mean", "mean over tensors"))
+        ]
+        caption = (
+            f"Variance over the elements of the gradient of {words}, tensor by tensor, for one weakly "
+            "augmented "
+            "batch per epoch: the largest tensor, and the mean over tensors with a band up to one standard "
+            "deviation over tensors."
+        )
+        title = f"Fig. 12: variance of gradients of the {of}, {place(block)}"
+        name = slug("fig12", of, block.dataset, block.budget)
+        made.append(_drawing(name, title, caption, panels, 2, material.evidence))
+    return [drawing for drawing in made if drawing]
+
+
+def vit_losses(material: Material) -> Made:
+    """Figure 13: losses of the ViT, with what knowing the superclass alone would give."""
+    made = [drawing for block in material.blocks("table7") if (drawing := _vit(block, material))]
+    return made or "table7 has no runs: make reproduce-table7"
+
+
+def _vit(block: Block, material: Material) -> Drawing | None:
+    levels = ((math.log(100), "ln 100: guessing the class"), (math.log(5), "ln 5: knowing the superclass"))
+    rows = [row for row in _with_runs(block) if row.config.norm.name in {"bn", "scb", "scb_base"}]
+    panels = [
+        Panel("training loss", ("train_loss",), rows, "", levels=levels),
+        Panel("validation loss", ("val_loss",), rows, "", levels=levels),
+    ]
+    caption = (
+        "Mean over seeds, range shaded. A validation loss near ln 5 in the first epochs is what knowing the "
+        "true superclass gives before anything of the class is learned: rows that are told it start there."
+    )
+    title = f"Fig. 13: losses of the ViT, {place(block)}"
+    return _drawing(slug("fig13", block.dataset, block.budget), title, caption, panels, 2, material.evidence)
+
+
+def _with_runs(block: Block) -> list[TableRow]:
+    rows = [row for row in block.rows if not row.control and runs_of(row)]
+    return list({row.label: row for row in rows}.values())
+
+
+def _drawing(
+    name: str, title: str, caption: str, panels: list[Panel], columns: int, evidence: Evidence
+) -> Drawing | None:
+    """Panels in rows of so many columns; None if no history has any of the quantities."""
+    lines = [line for panel in panels for row in panel.rows for line in _lines(panel, row, evidence)]
+    if not lines:
+        return None
+    height = 2.1 * -(-len(panels) // columns) + 0.35
+    labels = dict.fromkeys(row.label for panel in panels for row in panel.rows)
+    return Drawing(
+        name,
+        title,
+        caption,
+        f"Curves by epoch of {', '.join(dict.fromkeys(p.title for p in panels))}, for {', '.join(labels)}.",
+        lines,
+        lambda figure: _paint(figure, panels, columns, evidence),
+        (PAGE, height),
+    )
+
+
+def _lines(panel: Panel, row: TableRow, evidence: Evidence) -> list[Line]:
+    found = curve(evidence, runs_of(row), *panel.keys)
+    if found is None:
+        return []
+    values = zip(found.epochs, found.mean, found.low, found.high, strict=True)
+    lead = {"panel": panel.title, "row": row.label, "runs": found.runs}
+    return [
+        lead | {"epoch": int(epoch), "mean": float(mean), "low": float(low), "high": float(high)}
+        for epoch, mean, low, high in values
+    ]
+
+
+def _paint(figure: "Figure", panels: list[Panel], columns: int, evidence: Evidence) -> None:
+    grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True)
+    for axis in grid[-1]:
+        axis.set_xlabel("epoch")
+    for axis, panel in zip(grid.flat, panels, strict=False):
+        for row in panel.rows:
+            _row(axis, panel, row, evidence)
+        for level, title in panel.levels:
+            axis.axhline(level, color="#7a7f87", linewidth=0.8, linestyle=(0, (1, 1)))
+            where = axis.get_yaxis_transform()
+            axis.text(0.01, level, title, transform=where, va="top", fontsize=6)
+        axis.set_title(panel.title)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylabel(panel.unit)
+        axis.set_yscale("log" if panel.log else "linear")
+    legend(figure, figure.axes[0], [row.config.norm.name for panel in panels for row in panel.rows])
+
+
+def _row(axis: "Axes", panel: Panel, row: TableRow, evidence: Evidence) -> None:
+    found = curve(evidence, runs_of(row), *panel.keys)
+    if found is None:
+        return
+    look = mark(row.config.norm.name)
+    low, high = found.low, found.high
+    spread = curve(evidence, runs_of(row), panel.spread) if panel.spread else None
+    if spread is not None:
+        length = min(len(spread.mean), len(found.mean))
+        high = np.concatenate([found.mean[:length] + spread.mean[:length], found.mean[length:]])
+        low = found.mean
+    if found.runs > 1 or spread is not None:
+        axis.fill_between(found.epochs, low, high, color=look.color, alpha=0.15, linewidth=0)
+    every = max(1, len(found.epochs) // 8)
+    axis.plot(found.epochs, found.mean, **look.line, linewidth=0.9, markevery=every, markersize=2.8)
