@@ -44,6 +44,7 @@ def test_an_epoch_ends_with_the_shorter_stream():
     assert len(batches()) == 5  # 50 / 12, the last with 2 images
     sizes = [(len(v.source_weak), len(v.target_weak)) for v in batches().epoch(0)]
     assert sizes == [(4, 12)] * 4 + [(4, 2)]
+    assert batches().images == 20 + 50
     assert len(batches(target=split(200, 2))) == 10
     # MNIST against SVHN, as in the Keras example.
     assert min(-(-60_000 // 64), -(-73_257 // 192)) == 382

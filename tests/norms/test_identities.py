@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from cbnorm.norms import (
@@ -208,3 +209,31 @@ def test_the_moving_average_finds_a_known_mixture():
     assert torch.allclose(layer.running_prior, weights, atol=0.03)
     assert torch.allclose(layer.running_mean[:, 0], means, atol=0.1)
     assert torch.allclose(layer.running_var[:, 0].sqrt(), deviations, atol=0.1)
+
+
+def test_separate_gamma_and_beta_are_one_batch_normalization_per_cluster():
+    """Domain-specific batch normalization, in training and in evaluation."""
+    torch.manual_seed(0)
+    layer = ClusterBatchNorm(C, 2, affine=True, separate=True)
+    single = [nn.BatchNorm2d(C) for _ in range(2)]
+    with torch.no_grad():
+        for table in (layer.weight, layer.bias):
+            table.normal_()
+        for k, norm in enumerate(single):
+            norm.weight.copy_(layer.weight[k])
+            norm.bias.copy_(layer.bias[k])
+    ids = torch.tensor([0, 1, 1, 0, 1, 0, 1])
+    for training in (True, False):
+        x = torch.randn(7, C, 4, 4) + 3 * ids[:, None, None, None]
+        y = layer.train(training)(x, ids)
+        for k, norm in enumerate(single):
+            # torch's running variance is the unbiased one: a thousandth more after one batch.
+            close = 1e-4 if training else 6e-3
+            torch.testing.assert_close(y[ids == k], norm.train(training)(x[ids == k]), rtol=close, atol=close)
+    assert layer.weight.shape == (2, C)
+    unknown = layer(x, None)
+    middle = ClusterBatchNorm(C, 2, affine=True)
+    state = layer.state_dict()
+    state |= {key: state[key].mean(0) for key in ("weight", "bias")}
+    middle.load_state_dict(state)
+    torch.testing.assert_close(unknown, middle.eval()(x, None))

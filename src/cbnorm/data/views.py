@@ -82,6 +82,11 @@ class ViewBatches:
         """Number of batches in an epoch; the last one may hold fewer images of the shorter stream."""
         return min(-(-len(self._images[name]) // size) for name, size in self.sizes.items())
 
+    @property
+    def images(self) -> int:
+        """Number of images of both domains that an epoch shows."""
+        return sum(min(len(self._images[name]), len(self) * size) for name, size in self.sizes.items())
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Views]:
         """Yield the batches of an epoch from batch ``start`` on."""
         streams = {name: self._draws(name, epoch) for name in self.sizes}

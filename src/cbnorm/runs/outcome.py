@@ -60,9 +60,14 @@ def trained(
         "seconds": {
             "total": round(seconds, 1),
             "training": round(training, 1),
-            "images_per_second": round(journal.epoch * len(data.train) / max(training, 1e-9)),
+            "images_per_second": round(journal.epoch * _images(parts) / max(training, 1e-9)),
         },
     }
+
+
+def _images(parts: Parts) -> int:
+    """Images that an epoch trains on: all, unless the batches say otherwise."""
+    return getattr(parts.train, "images", len(parts.data.train))
 
 
 def _sizes(parts: Parts) -> dict[str, list[int]]:
