@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ class Journal(lightning.Callback):
         early = [{"percent": None, "stopped": True} | entry] if stopped else []
         self.readings += [*early, *moments] or [{"percent": None} | entry]
         for name, reading in readings.items():
-            self._keep(name, epoch, reading)
+            # A file is not kept twice.
+            twice = name == "best" and reading is last
+            self._keep(name, epoch, replace(reading, files={}) if twice else reading)
 
     def _keep(self, name: str, epoch: int, reading: Reading) -> None:
         """By reading and epoch: ``best_epoch5``, ``unknown.best_epoch5``; labels are the same for all."""

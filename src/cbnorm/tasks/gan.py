@@ -10,6 +10,7 @@ from cbnorm.data.batches import Batch
 from cbnorm.models.dcgan import LATENT
 from cbnorm.tasks.adversarial import Law, discriminator_loss, generator_loss, latent
 from cbnorm.tasks.base import Metrics, Task
+from cbnorm.tasks.classification import finite
 from cbnorm.tasks.optimizers import create_optimizer
 
 
@@ -90,8 +91,8 @@ class Gan(Task):
         count = max(count, 1)
         return {
             "train_loss": (generator + discriminator) / count,
-            "generator_loss": generator / count,
-            "discriminator_loss": discriminator / count,
+            "generator_loss": finite(generator / count),
+            "discriminator_loss": finite(discriminator / count),
             "real_accuracy": 100 * real / count,
             "fake_accuracy": 100 * fake / count,
         }
