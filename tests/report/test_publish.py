@@ -43,6 +43,19 @@ def test_records_are_copied_once_with_their_small_artifacts(
     assert (again.copied, len(again.present)) == ([], 4)
 
 
+def test_of_the_grids_of_samples_the_last_are_copied(store: Callable[..., Store], tmp_path: Path) -> None:
+    runs, to = store(), tmp_path / "results"
+    run = runs.runs()[0]
+    record = json.loads((runs.root / run / "record.json").read_text())
+    epoch = record["metrics"]["moments"][-1]["epoch"]
+    for name in (f"last_epoch{epoch}_samples.png", "last_epoch1_samples.png", "other.png"):
+        (runs.root / run / name).write_bytes(b"grid")
+    publish(runs, to)
+    assert {name for name in names(to / "records" / run) if name.endswith("png")} == {
+        f"last_epoch{epoch}_samples.png"
+    }
+
+
 def test_tables_follow_and_nothing_is_removed(store: Callable[..., Store], tmp_path: Path) -> None:
     to = tmp_path / "results"
     (to / "table5").mkdir(parents=True)

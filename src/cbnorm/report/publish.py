@@ -67,7 +67,7 @@ def publish(store: Store, to: Path, experiment: str | None = None, *, force: boo
     if not force:
         _refuse_mixture([*wanted, *there.values()])
     for record in wanted:
-        _copy(store.folder(record["id"]), to / "records" / record["id"])
+        _copy(store.folder(record["id"]), to / "records" / record["id"], _last_epoch(record))
         outcome.copied.append(record["id"])
     return outcome
 
@@ -101,8 +101,15 @@ def _refuse_mixture(records: Sequence[Record]) -> None:
         )
 
 
-def _copy(source: Path, target: Path) -> None:
-    for name in _FILES:
+def _last_epoch(record: Record) -> int:
+    """The last epoch at which the test set was read."""
+    return max((entry["epoch"] for entry in record.get("metrics", {}).get("moments", [])), default=0)
+
+
+def _copy(source: Path, target: Path, epoch: int) -> None:
+    # Of grids of samples the last; earlier ones stay in the store.
+    grids = sorted(path.name for path in source.glob(f"last_epoch{epoch}_*.png"))
+    for name in (*grids, *_FILES):
         path = source / name
         try:
             if path.is_file() and (path.stat().st_size <= _LARGEST or name == "record.json"):
