@@ -56,6 +56,7 @@ def test_every_row_makes_a_step_under_every_protocol(words: tuple[str, ...]) -> 
     moved = {name for name, p in task.model.named_parameters() if not torch.equal(p, before[name])}
     assert {name for name in before if "conv" in name or "linear" in name} <= moved
     assert any("image_norm" in name for name in moved) == (run.norm.name not in {"none", "cluster_bn"})
+    assert parts.reader.validate(task)["source.val_loss"] is not None
     found = parts.reader.read(task).metrics
     clustered = run.norm.name in {"scb", "scb_base", "cluster_bn"}
     expected = {"", "source", "own"} if clustered else {"", "source", "adabn", "source_adabn"}
@@ -99,6 +100,7 @@ def test_a_norm_may_stand_anywhere() -> None:
             "needs a set of two domains, not dataset=mnist: choose from mnist_svhn, mnist_usps",
         ),
         (["norm=scb", "partition=random"], "choose partition=domain, not random"),
+        (["dataset.split=last"], "would validate on the target alone"),
         (["model=dcgan"], "can't train model=dcgan"),
         (["task.alignment=kears"], "task.alignment=kears must be"),
         (["task.strength=2"], "task.strength=2 must be less than or equal to 1"),

@@ -297,6 +297,8 @@ def _check_domains(run: RunConfig) -> None:
         raise CbnormError(
             f"task=adamatch needs a set of two domains, not dataset={run.dataset.name}: choose from {pairs}"
         )
+    if run.dataset.split == "last":
+        raise CbnormError("dataset.split=last would validate on the target alone: choose stratified")
     if needs_clusters(run.norm.name) and run.partition.name != "domain":
         raise CbnormError(
             f"task=adamatch tells norm={run.norm.name} the domain of every image: choose partition=domain, "
