@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 reproduce-table6 collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -45,6 +45,15 @@ reproduce-table5: $(READY) ## Train what is missing of Table V and collect it
 
 reproduce-table6: $(READY) ## Train what is missing of Table VI (small: MNIST to USPS) and collect it
 	$(BIN)/cbnorm reproduce $(if $(filter small,$(BUDGET)),table6_usps,table6) rows=all budget=$(BUDGET) $(ARGS)
+
+reproduce-table7: $(READY) ## Train what is missing of Table VII (about an hour at small) and collect it
+	$(BIN)/cbnorm reproduce table7 rows=all budget=$(BUDGET) $(ARGS)
+
+reproduce-table8: $(READY) ## Train what is missing of Table VIII and collect it; fetches 0.8 GB unless BUDGET=smoke
+	$(BIN)/cbnorm reproduce table8 rows=all budget=$(BUDGET) $(ARGS)
+
+reproduce-table8-sample: $(READY) ## Table VIII's rows on a sample of the pets that you have
+	$(BIN)/cbnorm reproduce table8_sample rows=all budget=$(BUDGET) $(ARGS)
 
 collect: $(READY) ## Rebuild the tables from the runs that are there
 	$(BIN)/cbnorm collect table5 $(ARGS)
