@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BUDGET ?= small
 ARGS   ?=
+DEVICE ?= cpu
 
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs docs-protocols docs-claims calibration figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs docs-protocols docs-claims calibration look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -71,6 +72,12 @@ bench-table1: $(READY) ## Table I measured: time, memory and values against K, C
 bench-runs: $(READY) ## What book-keeping costs per run and per record
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_runs.py $(ARGS)
 
+bench-train: $(READY) ## Images per second against a hand-written loop and a plain Lightning script (12 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_train.py --device $(DEVICE) $(ARGS)
+
+profile-train: $(READY) ## Where the time of a training step goes; traces in traces/
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/profile_train.py --device $(DEVICE) $(ARGS)
+
 docs-protocols: $(READY) ## Make docs/protocols.md from the configs
 	$(BIN)/python -m cbnorm.report.protocols > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
 
@@ -79,6 +86,9 @@ docs-claims: $(READY) ## Make docs/claims.md from the ledger and the published r
 
 calibration: $(READY) ## How often verdicts err and what they find, by simulation (docs/statistics.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.calibration $(ARGS)
+
+look: $(READY) ## Look at what the networks of runs/ see, for figures 1 and 2 (half a minute each)
+	OMP_NUM_THREADS=1 $(BIN)/cbnorm look table5 $(ARGS)
 
 figures: $(READY) ## Draw what the published records can show, into results/figures
 	OMP_NUM_THREADS=1 $(BIN)/cbnorm figures $(ARGS)
