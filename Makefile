@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs docs-protocols docs-claims calibration look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs bench-train profile-train docs-protocols docs-claims calibration look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
