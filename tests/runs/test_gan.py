@@ -20,6 +20,7 @@ from cbnorm.runs.build import build, load_data
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.interruption import RunInterruptedError
+from cbnorm.runs.plan import choose_rows
 from cbnorm.runs.records import problem
 from cbnorm.runs.store import Store
 from cbnorm.tasks.gan import Gan
@@ -165,6 +166,20 @@ def test_the_first_weights_depend_on_the_seed_alone() -> None:
 
     assert torch.equal(linear("norm=bn"), linear("norm=ucb"))
     assert not torch.equal(linear("norm=bn"), linear("norm=bn", "seed=1"))
+
+
+NETWORKS = sorted({row.overrides for row in choose_rows("dcgan", ["all"])})
+
+
+@pytest.mark.parametrize("words", NETWORKS, ids=" ".join)
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_every_row_is_built_and_sampled(words: tuple[str, ...], protocol: str) -> None:
+    parts = build(config(f"protocol={protocol}", *words), torch.device("cpu"))
+    reading = parts.reader.read(parts.task)
+    for row in choose_rows("dcgan", ["all"]):
+        if row.overrides == words:
+            name = f"{row.reading}.frechet_pixels" if row.reading else "frechet_pixels"
+            assert reading.metrics[name] is not None
 
 
 @pytest.mark.parametrize(
