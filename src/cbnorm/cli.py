@@ -19,6 +19,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE] [store=runs] [to=results] [force=true]    records and their tables, as evidence
+  cbnorm look TABLE [store=runs] [out=results/figures/looks] [images=2000]    at what trained networks see
   cbnorm figures [store=results/records] [out=results/figures]     figures as PNG and SVG, with their numbers
   cbnorm report [store=results/records] [out=results/report.html]  all evidence as one page of HTML
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
@@ -91,6 +92,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "collect": _collect,
         "explain": _explain,
         "publish": _publish,
+        "look": _look,
         "figures": _figures,
         "report": _report,
         "runs": _runs,
@@ -188,6 +190,12 @@ def _publish(words: list[str]) -> int:
     from cbnorm.report.commands import publish_command
 
     return publish_command(words)
+
+
+def _look(words: list[str]) -> int:
+    from cbnorm.look import look_command
+
+    return look_command(words)
 
 
 def _figures(words: list[str]) -> int:

@@ -15,6 +15,11 @@ class _ReachedError(Exception):
     """Ends a forward pass at the layer that is looked at: what follows is of no use."""
 
 
+def norm_layers(network: nn.Module) -> list[nn.Module]:
+    """The normalization layers of a network, in order of registration."""
+    return [module for module in network.modules() if isinstance(module, _LAYERS)]
+
+
 @dataclass(frozen=True)
 class Activations:
     """The input of a normalization layer of a network in evaluation mode, in float32.
@@ -40,7 +45,7 @@ class Activations:
     _place: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        found = [module for module in self.network.modules() if isinstance(module, _LAYERS)]
+        found = norm_layers(self.network)
         if not 1 <= self.layer <= len(found):
             raise ValueError(f"layer {self.layer} is none of the network's {len(found)} normalization layers")
         object.__setattr__(self, "_place", found[self.layer - 1])

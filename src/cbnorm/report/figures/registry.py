@@ -11,6 +11,7 @@ from cbnorm.report.figures.drawing import Drawing, drawn, write
 from cbnorm.report.figures.forest import forest
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.ksweep import k_sweep
+from cbnorm.report.figures.looks import distributions, planes
 from cbnorm.report.figures.material import Maker, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
 from cbnorm.report.figures.seeds import seeds
@@ -24,6 +25,8 @@ FIGURES: dict[str, Maker] = {
     "seeds needed": seeds,
     "K sweep": k_sweep,
     "Table I": table1,
+    "figures 1 and 9": planes,
+    "figure 2": distributions,
     "figures 6 to 8": densenet,
     "figure 10": distances,
     "figure 11": samples,

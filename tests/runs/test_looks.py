@@ -1,0 +1,139 @@
+"""What trained networks see, summed up: measures against scipy, and a whole look at a small network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from cbnorm.cli import main
+from cbnorm.config.compose import compose_run
+from cbnorm.errors import CbnormError
+from cbnorm.report.blocks import Collection
+from cbnorm.report.collect import collect
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.figures.drawing import draw
+from cbnorm.report.figures.looks import distributions, planes
+from cbnorm.report.figures.material import Material
+from cbnorm.report.summary import Collected
+from cbnorm.runs.build import build, load_data
+from cbnorm.runs.execute import execute
+from cbnorm.runs.identity import run_id
+from cbnorm.runs.looks import channels, look, plane, separation
+from cbnorm.runs.plan import row_configs
+from cbnorm.runs.store import Store
+
+SMALL = [
+    *("dataset=digits", "budget=smoke", "dataset.train_images=60", "dataset.val_images=20"),
+    *("dataset.test_images=40", "trainer.max_epochs=2", "trainer.moments=[100]", "trainer.batch_size=20"),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two rows of Table V on a few digits: one without clusters, one with."""
+    folder = tmp_path_factory.mktemp("looks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CBNORM_DATA_DIR", str(folder / "data"))
+        for config in row_configs("table5", SMALL, ["BN-1", "SCB-Norm-1"]).values():
+            execute(config, Store(folder / "runs"))
+    return Store(folder / "runs")
+
+
+def test_channels_are_described_as_scipy_does() -> None:
+    draws = np.random.default_rng(0).gamma(2.0, size=(50, 13, 16))
+    found = channels(torch.from_numpy(draws))
+    values = draws[:, 4].ravel()
+    assert found["channels"].tolist() == [4, 12]
+    assert found["skewness"][4] == pytest.approx(stats.skew(values))
+    assert found["kurtosis"][4] == pytest.approx(stats.kurtosis(values))
+    expected = stats.kstest(values, "norm", args=(values.mean(), values.std())).statistic
+    assert found["distance"][4] == pytest.approx(expected)
+    assert found["counts"].sum(1).tolist() == [800, 800]
+
+
+def test_a_mixture_that_is_there_is_found() -> None:
+    draws = np.random.default_rng(0)
+    centres = np.array([-10.0, 0.0, 10.0])
+    values = centres[draws.integers(0, 3, 6000)] + draws.normal(size=6000)
+    found = channels(torch.from_numpy(np.tile(values[:, None, None], (1, 5, 1))))
+    assert found["means"][0] == pytest.approx(centres, abs=0.2)
+    assert found["deviations"][0] == pytest.approx(np.ones(3), abs=0.1)
+    assert found["weights"][0] == pytest.approx(np.full(3, 1 / 3), abs=0.03)
+    assert found["fitted_distance"][0] < 0.02 < 0.1 < found["distance"][4]
+
+
+def test_classes_that_lie_apart_score_high_and_random_ones_low() -> None:
+    draws = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 25)
+    apart = 20 * np.eye(4)[labels] + draws.normal(size=(100, 4))
+    good, bad = separation(apart, labels, labels), separation(apart, draws.permutation(labels), labels)
+    assert good["neighbours"] == 100.0
+    assert good["silhouette_true"] > 0.8
+    assert bad["silhouette_true"] < 0.1
+    assert bad["neighbours"] < 60
+    assert separation(apart, labels, np.zeros(100, int))["silhouette_predicted"] == 0.0
+    near = np.linalg.norm(plane(apart)[:, None] - plane(apart)[None], axis=2) + 1e9 * np.eye(100)
+    assert (labels[near.argmin(1)] == labels).mean() > 0.95
+
+
+@pytest.mark.parametrize("row", ["BN-1", "SCB-Norm-1"])
+def test_a_look_sees_what_the_run_predicted(store: Store, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(store.root.parent / "data"))
+    config = row_configs("table5", SMALL, [row])[row]
+    run = run_id(config)
+    record = store.record(run)
+    assert record is not None
+    found = look(config, record, store.folder(run), load_data(config), images=40)
+    with np.load(store.folder(run) / "predictions.npz") as saved:
+        same = found["predicted"] == saved["best_epoch2"]
+        assert found["labels"].tolist() == saved["labels"].tolist()
+    # A run may predict in bfloat16; a look is in float32.
+    assert same.mean() >= 0.9
+    assert found["plane"].shape == (40, 2)
+    parts = build(config, torch.device("cpu"))
+    assert found["skewness"].shape == (parts.task.model.convs[2].out_channels,)
+
+
+def test_the_command_looks_once_and_figures_follow(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(store.root.parent / "data"))
+    assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}"]) == 0
+    assert "no run of table5 keeps weights" in capsys.readouterr().out
+
+    def customised(*_: object, **__: object) -> Collection:
+        filters = {"dataset": "digits", "protocol": "sound", "budget": "smoke"}
+        return collect("table5", Evidence([store]).records, filters=filters, overrides=SMALL[2:])
+
+    monkeypatch.setattr("cbnorm.look.collect", customised)
+    for told in ("SCB-Norm-1, Digits (60 training images): looking", "looked at already"):
+        assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}", "images=30"]) == 0
+        assert told in capsys.readouterr().out
+    entry = Collected(customised(), [], runnable=True)
+    material = Material(Evidence([store]), [entry], tmp_path, tmp_path)
+    for maker, name in ((planes, "fig1"), (distributions, "fig2")):
+        made = maker(material)
+        assert not isinstance(made, str)
+        assert made[0].name == f"{name}-digits-smoke-0-001"
+        assert "Not looked at yet: MN, SCB-Norm-base, UCB-Norm." in made[0].caption
+        assert draw(made[0], "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("words", [["look"], ["look", "table5", "images=few"], ["look", "table9"]])
+def test_what_cannot_be_looked_at_is_refused_in_one_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_weights_of_another_network_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(store.root.parent / "data"))
+    config = row_configs("table5", SMALL, ["BN-1"])["BN-1"]
+    record = store.record(run_id(config))
+    assert record is not None
+    other = compose_run([*SMALL, "norm=none"])
+    with pytest.raises(CbnormError, match="don't fit its network"):
+        look(other, record, store.folder(record["id"]), load_data(config), images=20)
