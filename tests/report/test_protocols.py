@@ -10,6 +10,8 @@ from cbnorm.report.protocols import (
     PROTOCOLS,
     TABLE5,
     TABLE6,
+    TABLE7,
+    TABLE8,
     Detail,
     Part,
     cell,
@@ -20,7 +22,7 @@ from cbnorm.report.protocols import (
     setting,
 )
 
-PARTS = (TABLE5, TABLE6)
+PARTS = (TABLE5, TABLE6, TABLE7, TABLE8)
 DETAILS = [(part, detail) for part in PARTS for detail in read_details(part.experiment)]
 
 

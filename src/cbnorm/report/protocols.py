@@ -1,4 +1,4 @@
-"""What every protocol says about every detail of Tables V and VI, method by method, as composed from conf/.
+"""What every protocol says about every detail of Tables V to VIII, method by method, as composed from conf/.
 
 ``python -m cbnorm.report.protocols`` prints docs/protocols.md.
 """
@@ -27,22 +27,26 @@ class Part:
         experiment: Its name.
         methods: Norms.
         datasets: Data sets.
+        words: Further overrides of all rows.
     """
 
     experiment: str = "table5"
     methods: tuple[str, ...] = METHODS
     datasets: tuple[str, ...] = tuple(DATA_SETS)
+    words: tuple[str, ...] = ()
 
     def compose(self, protocol: str, method: str, dataset: str) -> RunConfig:
         """The config of a row at the full budget."""
         words = [f"protocol={protocol}", f"norm={method}", f"dataset={dataset}", "budget=full"]
         # Table V's rows are runs by default.
         lead = [] if self.experiment == "table5" else [f"experiment={self.experiment}"]
-        return compose_run([*lead, *words])
+        return compose_run([*lead, *words, *self.words])
 
 
 TABLE5 = Part()
 TABLE6 = Part("table6", ("none", "bn", "scb_base", "scb", "ucb"), ("mnist_svhn",))
+TABLE7 = Part("table7", ("bn", "scb_base", "scb"), ("cifar100",), ("partition=superclass",))
+TABLE8 = Part("table8", ("none", "scb_base", "scb"), ("oxford_pets",), ("partition=species",))
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,28 @@ without a layer on the image. The authors' code builds on the Keras example of A
 """
 
 
+_TABLE7 = """
+## Settings of Table VII
+
+ViT on CIFAR-100 with superclasses as clusters; [its page](table7.md) says what is wrong with the published
+condition and what stands beside it.
+
+"""
+
+_TABLE8 = """
+## Settings of Table VIII
+
+OxfordCNN on Oxford-IIIT Pet with cat and dog as clusters; [its page](table8.md) has the rest. `none` is the
+row without an extra layer.
+
+"""
+
+
 def page() -> str:
     """The whole of docs/protocols.md."""
-    return _INTRO + _settings(TABLE5) + _NOTES + _sizes() + _TABLE6 + _settings(TABLE6)
+    others = ((_TABLE6, TABLE6), (_TABLE7, TABLE7), (_TABLE8, TABLE8))
+    parts = "".join(intro + _settings(part) for intro, part in others)
+    return _INTRO + _settings(TABLE5) + _NOTES + _sizes() + parts
 
 
 def _settings(part: Part) -> str:
