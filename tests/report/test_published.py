@@ -7,6 +7,10 @@ import pytest
 
 from cbnorm.report.claims_page import page
 from cbnorm.report.evidence import Evidence
+from cbnorm.report.figures.drawing import Drawing, drawn
+from cbnorm.report.figures.material import Material
+from cbnorm.report.figures.registry import figures
+from cbnorm.report.readme import fill
 from cbnorm.report.summary import collect_all
 from cbnorm.runs.store import Store
 
@@ -50,12 +54,26 @@ def test_the_page_of_claims_follows_from_the_published_records() -> None:
     assert (ROOT / "docs" / "claims.md").read_text(encoding="utf8") == made, "run make docs-claims"
 
 
-def test_the_readme_shows_the_published_table() -> None:
+@pytest.fixture(scope="module")
+def material() -> Material:
+    return Material.of(Evidence([Store(RESULTS / "records")]), RESULTS / "figures" / "looks")
+
+
+def test_the_published_figures_show_the_published_records(material: Material) -> None:
+    made = [figure for figure in figures(material) if isinstance(figure, Drawing)]
+    stale = [figure.name for figure in made if not drawn(RESULTS / "figures", figure)]
+    assert stale == [], "run make published"
+    files = {path.stem for path in (RESULTS / "figures").iterdir() if path.is_file()}
+    assert files == {figure.name for figure in made}, "figures of runs that are gone"
+
+
+def test_the_readme_s_part_follows_from_the_published_records(material: Material) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf8")
-    published = (RESULTS / "table5" / "table5.md").read_text(encoding="utf8")
-    rows = [line for line in published.splitlines() if line.startswith("|")]
-    assert len(rows) >= 12
-    assert "\n".join(rows[:12]) in readme
+    assert fill(readme, material, "1999-12-31") == readme, "run make published"
+    verdicts = [told for entry in material.entries for told in entry.verdicts]
+    assert f"**{len(verdicts)} claims of the paper: " in readme
+    emptied = re.sub(r"(?s)(make published -->\n).*?(<!-- end)", r"\1\2", readme)
+    assert len(fill(emptied, material, "1999-12-31")) == len(readme)
 
 
 def test_the_page_of_table_5_names_the_chosen_form_with_its_published_numbers() -> None:

@@ -20,7 +20,8 @@ from cbnorm.report.summary import Collected
 from cbnorm.report.tables import heads_of, mean_sd, shown_cells, unit
 from cbnorm.report.verdicts import NOT_RUN, Verdict
 
-_DECIDED = ("supported", "refuted", "equivalent", "different")
+#: Verdicts that say something.
+DECIDED = ("supported", "refuted", "equivalent", "different")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
     made = list(figures(material)) if drawings else []
     places = [place for entry in material.entries for place in _places(entry)]
     verdicts = [told for entry in material.entries for told in entry.verdicts]
-    decided = [told for told in verdicts if told.verdict in _DECIDED]
+    decided = [told for told in verdicts if told.verdict in DECIDED]
     environment = Environment(
         loader=PackageLoader("cbnorm.report"),
         autoescape=True,
@@ -101,7 +102,7 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
         date=date or today(),
         records=len(records),
         hours=sum(record.get("seconds", {}).get("total", 0.0) for record in records) / 3600,
-        machines=_machines(records),
+        machines=machines(records),
         commits=sorted({_commit(record) for record in records}),
         tally=tally(verdicts),
         counts=[(word, sum(told.verdict == word for told in verdicts)) for word in _WORDS],
@@ -118,7 +119,7 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
     )
 
 
-_WORDS = (*_DECIDED, "inconclusive", "no verdict yet", "not testable")
+_WORDS = (*DECIDED, "inconclusive", "no verdict yet", "not testable")
 
 
 def today() -> str:
@@ -142,7 +143,8 @@ def machine(record: Record) -> str:
     return f"{name}, {threads} thread{'s' * (threads != 1)} per run" if threads else str(name)
 
 
-def _machines(records: Sequence[Record]) -> list[tuple[str, int]]:
+def machines(records: Sequence[Record]) -> list[tuple[str, int]]:
+    """How many runs were trained on what, the most first."""
     return Counter(machine(record) for record in records).most_common()
 
 

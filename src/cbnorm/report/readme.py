@@ -1,0 +1,119 @@
+"""The part of the README that follows from the published records.
+
+``python -m cbnorm.report.readme`` prints the README with that part made anew.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cbnorm.report.blocks import Block, TableRow
+from cbnorm.report.claim_tables import tally
+from cbnorm.report.evidence import Evidence
+from cbnorm.report.figures.forest import forest
+from cbnorm.report.figures.material import Material
+from cbnorm.report.figures.style import mark
+from cbnorm.report.page import DECIDED, machines, today
+from cbnorm.report.policy import LEAST_SEEDS
+from cbnorm.report.tables import mean_sd
+from cbnorm.report.verdicts import Verdict
+from cbnorm.runs.store import Store
+
+_MARKED = re.compile(r"(<!-- made by make published -->\n).*?(<!-- end of what is made -->)", re.DOTALL)
+_DATE = re.compile(r"Made on (\d{4}-\d\d-\d\d) ")
+#: More decided claims than this are counted.
+_LISTED = 6
+
+
+def fill(text: str, material: Material, date: str | None = None) -> str:
+    """A README with its made part made anew; the date stays where nothing else changes.
+
+    Args:
+        text: The README.
+        material: The published records, collected and judged.
+        date: The day, today if not given.
+    """
+    known = _DATE.search(text)
+    kept = _MARKED.sub(lambda match: match[1] + made(material, known[1]) + match[2], text) if known else ""
+    if kept == text:
+        return text
+    return _MARKED.sub(lambda match: match[1] + made(material, date or today()) + match[2], text)
+
+
+def made(material: Material, date: str) -> str:
+    """Verdicts, the forest plot, and Table V's block with the most runs."""
+    verdicts = [told for entry in material.entries for told in entry.verdicts]
+    records = material.evidence.records.all
+    hours = sum(record.get("seconds", {}).get("total", 0.0) for record in records) / 3600
+    places = ", ".join(f"{name} ({count})" for name, count in machines(records))
+    summary = tally(verdicts).replace(" claims:", " claims of the paper:").removesuffix(".")
+    lines = [f"**{summary}.**{_budget(verdicts)}", "", *_decided(verdicts), ""]
+    lines += [*_figure(material), *_table(material)]
+    lines.append(f"Made on {date} from {len(records)} runs ({hours:.0f} hours) on {places or 'no machine'}.")
+    return "\n".join(lines) + "\n"
+
+
+def _budget(verdicts: list[Verdict]) -> str:
+    full = any(told.budget == "full" and told.verdict in DECIDED for told in verdicts)
+    return "" if full else " No verdict rests on runs at the paper's full budget yet."
+
+
+def _decided(verdicts: list[Verdict]) -> Iterator[str]:
+    for word in DECIDED:
+        own = [told for told in verdicts if told.verdict == word]
+        named = "; ".join(told.claim.what + _place(told) for told in own[:_LISTED])
+        more = f"; and {len(own) - _LISTED} more" if len(own) > _LISTED else ""
+        if own:
+            yield f"- **{word}**: {named}{more}"
+
+
+def _place(told: Verdict) -> str:
+    return f" ({told.claim.dataset}, budget {told.budget})" if told.budget else ""
+
+
+def _figure(material: Material) -> list[str]:
+    drawings = forest(material)
+    if isinstance(drawings, str):
+        return []
+    lone = sum(line["seeds"] < LEAST_SEEDS for line in drawings[0].lines)
+    points = f" {lone} of {len(drawings[0].lines)} rest on fewer: no interval." if lone else ""
+    return [
+        f"![{drawings[0].title}](results/figures/{drawings[0].name}.svg)",
+        "",
+        f"Differences to the row without clusters, with 95 % intervals from {LEAST_SEEDS} seeds on.{points}",
+        "Upright bars: as published, from single runs at the paper's budget.",
+        "",
+    ]
+
+
+def _table(material: Material) -> list[str]:
+    """Methods by rates, of the block of Table V with the most runs."""
+    blocks = sorted(material.blocks("table5"), key=_runs, reverse=True)
+    if not blocks:
+        return []
+    block = blocks[0]
+    rows = [row for row in block.rows if not row.control]
+    rates = sorted({row.config.optimizer.lr for row in rows})
+    by = {(row.config.norm.name, row.config.optimizer.lr): row for row in rows}
+    title = f"{block.title}, budget {block.budget}, protocol {block.protocol}"
+    lines = [f"Table V, {title}: test accuracy in per cent of the weights that were best on validation.", ""]
+    lines += [f"| | {' | '.join(f'rate {rate:g}' for rate in rates)} |", "|---" * (len(rates) + 1) + "|"]
+    for norm in dict.fromkeys(row.config.norm.name for row in rows):
+        values = [_value(by.get((norm, rate))) for rate in rates]
+        lines.append(f"| {mark(norm).title} | {' | '.join(values)} |")
+    return [*lines, ""]
+
+
+def _runs(block: Block) -> int:
+    return sum(len(row.main[-1].values) for row in block.rows)
+
+
+def _value(row: TableRow | None) -> str:
+    cell = row.main[-1] if row else None
+    return f"{mean_sd(cell)} (n = {len(cell.values)})" if cell and cell.values else ""
+
+
+if __name__ == "__main__":
+    evidence = Evidence([Store(Path("results") / "records")])
+    readme = Path("README.md").read_text(encoding="utf8")
+    print(fill(readme, Material.of(evidence, Path("results/figures/looks"))), end="")
