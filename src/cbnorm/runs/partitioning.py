@@ -1,7 +1,9 @@
 """From a config to the ids of a run's images, fits remembered beside the data."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -24,8 +26,9 @@ def splits_of(data: ImageData) -> Mapping[str, Split]:
 
 
 def cache() -> Cache:
-    """Where fits are remembered: the folder ``partitions`` in the data folder."""
-    return Cache(data_dir() / "partitions")
+    """Where fits are remembered: ``$CBNORM_FITS_DIR``, else the folder ``partitions`` in the data folder."""
+    chosen = os.environ.get("CBNORM_FITS_DIR")
+    return Cache(Path(chosen).expanduser() if chosen else data_dir() / "partitions")
 
 
 def partition_of(
