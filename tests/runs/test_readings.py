@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from cbnorm.config.compose import compose_run
+from cbnorm.config.readings import plainly_read
 from cbnorm.data.images import load
 from cbnorm.errors import CbnormError
 from cbnorm.report.endpoints import early_stopping
 from cbnorm.runs import execute as execution
-from cbnorm.runs.build import build
+from cbnorm.runs.build import build, build_network
 from cbnorm.runs.claim import claim
 from cbnorm.runs.execute import execute
 from cbnorm.runs.guesses import group_classifier, probabilities
@@ -23,12 +24,12 @@ from cbnorm.tasks.classification import ClassificationReader
 FEW = [
     "dataset=digits",
     "budget=smoke",
-    "dataset.train_images=120",
-    "dataset.val_images=30",
-    "dataset.test_images=40",
+    "dataset.train_images=60",
+    "dataset.val_images=20",
+    "dataset.test_images=20",
     "trainer.batch_size=30",
     "trainer.precision=fp32",
-    "trainer.max_epochs=2",
+    "trainer.max_epochs=1",
     "trainer.moments=[100]",
 ]
 GROUPED = ["partition=superclass", "task.group=superclass"]
@@ -67,7 +68,7 @@ def test_the_classifier_is_the_run_that_a_command_can_name(store: Store) -> None
 def test_the_classifier_sees_the_same_images_and_learns_their_groups(store: Store) -> None:
     ours = config(store, "norm=scb", *GROUPED, ALL)
     theirs = build(group_classifier(ours), torch.device("cpu"))
-    data = load("digits", val_images=30, train_images=120, test_images=40)
+    data = load("digits", val_images=20, train_images=60, test_images=20)
     assert torch.equal(theirs.data.train.indices, data.train.indices)
     assert torch.equal(theirs.data.train.labels, data.train.labels // 2)
     assert theirs.data.num_classes == 5
@@ -91,11 +92,11 @@ def test_guessed_ids_are_those_of_the_classifiers_best_weights(store: Store) -> 
     ours = config(store, "norm=scb", *GROUPED, ALL)
     found, run = probabilities(ours)
     record = store.record(run)
-    torch.testing.assert_close(found.sum(1), torch.ones(40))
+    torch.testing.assert_close(found.sum(1), torch.ones(20))
     with np.load(store.folder(run) / "predictions.npz") as arrays:
         labels = torch.from_numpy(arrays["labels"])
         share = (found.argmax(1) == labels).float().mean().item()
-    assert record["metrics"]["moments"][-1]["best"]["accuracy"] == pytest.approx(100 * share, abs=2.6)
+    assert record["metrics"]["moments"][-1]["best"]["accuracy"] == pytest.approx(100 * share, abs=5.1)
     reader = build(ours, torch.device("cpu")).reader
     assert torch.equal(reader.conditions["predicted"].ids, found.argmax(1))
     assert torch.equal(reader.conditions["averaged"].weights, found)
@@ -114,6 +115,15 @@ def test_a_run_waits_while_another_process_trains_its_classifier(tmp_path) -> No
         assert held is not None
         assert execute(wanted, store) is None
     assert store.status(run_id(wanted)) is None
+
+
+def test_speed_can_be_measured_before_the_classifier_is_there(tmp_path) -> None:
+    wanted = config(Store(tmp_path / "runs"), "norm=scb", *GROUPED, ALL)
+    with pytest.raises(CbnormError, match=r"the classifier of superclass, has no usable probabilities"):
+        build(wanted, torch.device("cpu"))
+    parts = build(plainly_read(wanted), torch.device("cpu"))
+    assert parts.reader.conditions == {}
+    assert parts.task.model.state_dict().keys() == build_network(wanted, 10, 5).state_dict().keys()
 
 
 def test_withheld_ids_are_the_same_function_known_or_not(tmp_path) -> None:

@@ -16,6 +16,11 @@ def needs_guesses(run: RunConfig) -> bool:
     return run.task.name == "classification" and not set(GUESSED).isdisjoint(run.task.readings)
 
 
+def plainly_read(run: RunConfig) -> RunConfig:
+    """The same training without further readings, which may need what isn't there yet."""
+    return run.model_copy(update={"task": run.task.model_copy(update={"readings": []})})
+
+
 def check_readings(run: RunConfig) -> None:
     """Refuse readings that make no sense for what was chosen.
 

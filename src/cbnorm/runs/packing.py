@@ -9,6 +9,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from typing import Any, Literal
 
+from cbnorm.config.readings import plainly_read
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.machine import device_of
@@ -146,7 +147,7 @@ def _train_a_little(
     torch.set_num_threads(config.trainer.threads)
     device = torch.device(device_of(config.trainer.accelerator))
     try:
-        parts = build(config, device)
+        parts = build(plainly_read(config), device)
     except CbnormError as error:
         print(f"cbnorm: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
