@@ -285,6 +285,7 @@ def test_readings_are_told_apart_by_name_and_none_selects() -> None:
 
 def test_statistics_are_estimated_anew_on_a_copy() -> None:
     model = make("bn").model
+    model(views().target_weak)  # whose statistics must be forgotten
     before = copy.deepcopy(model.state_dict())
     given = batches(1, None)
     other = adapted(model, given)
