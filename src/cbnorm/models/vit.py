@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cbnorm.models.dropout import Dropout, attention, dropout
 from cbnorm.models.init import glorot_uniform
 from cbnorm.models.places import NormFactory, Places
 from cbnorm.norms import apply_norm, takes_clusters
@@ -84,7 +85,7 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x, clusters)
         x = apply_norm(self.norm, x, clusters).flatten(1)
-        features: Tensor = self.head(F.dropout(x, HEAD_DROPOUT, self.training))
+        features: Tensor = self.head(dropout(x, HEAD_DROPOUT, self.training))
         return features
 
 
@@ -122,8 +123,7 @@ class Attention(nn.Module):
         queries, keys, values = (
             self.project(x).unflatten(-1, (3, HEADS, HEAD_WIDTH)).permute(2, 0, 3, 1, 4).unbind()
         )
-        dropout = BLOCK_DROPOUT if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+        mixed = attention(queries, keys, values, BLOCK_DROPOUT if self.training else 0.0)
         output: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return output
 
@@ -145,10 +145,10 @@ def _token_norm(places: Places) -> nn.Module:
     return layer if isinstance(layer, nn.LayerNorm | nn.Identity) else OverTokens(layer)
 
 
-def mlp(width: int, widths: Collection[int], dropout: float) -> nn.Sequential:
+def mlp(width: int, widths: Collection[int], dropped: float) -> nn.Sequential:
     """Linear layers, each with GELU and dropout."""
     layers: list[nn.Module] = []
     for after in widths:
-        layers += [glorot_uniform(nn.Linear(width, after)), nn.GELU(), nn.Dropout(dropout)]
+        layers += [glorot_uniform(nn.Linear(width, after)), nn.GELU(), Dropout(dropped)]
         width = after
     return nn.Sequential(*layers)
