@@ -7,6 +7,8 @@ import pytest
 from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.compose import groups
 from cbnorm.report.protocols import (
+    DCGAN,
+    DENSENET,
     PROTOCOLS,
     TABLE5,
     TABLE6,
@@ -22,7 +24,7 @@ from cbnorm.report.protocols import (
     setting,
 )
 
-PARTS = (TABLE5, TABLE6, TABLE7, TABLE8)
+PARTS = (TABLE5, TABLE6, TABLE7, TABLE8, DENSENET, DCGAN)
 DETAILS = [(part, detail) for part in PARTS for detail in read_details(part.experiment)]
 
 

@@ -1,4 +1,4 @@
-"""What every protocol says about every detail of Tables V to VIII, method by method, as composed from conf/.
+"""What every protocol says about every detail of every experiment, method by method, as composed from conf/.
 
 ``python -m cbnorm.report.protocols`` prints docs/protocols.md.
 """
@@ -46,6 +46,8 @@ class Part:
 TABLE5 = Part()
 TABLE6 = Part("table6", ("none", "bn", "scb_base", "scb", "ucb"), ("mnist_svhn",))
 TABLE7 = Part("table7", ("bn", "scb_base", "scb"), ("cifar100",), ("partition=superclass",))
+DENSENET = Part("densenet", ("bn", "mn", "scb_base", "scb", "ucb"), ("cifar100",))
+DCGAN = Part("dcgan", ("bn", "mn", "ucb"), ("cifar100",))
 TABLE8 = Part("table8", ("none", "scb_base", "scb"), ("oxford_pets",), ("partition=species",))
 
 
@@ -190,11 +192,27 @@ row without an extra layer.
 
 """
 
+_DENSENET = """
+## Settings of DenseNet
+
+DenseNet-40 and -100 on CIFAR-100 (Fig. 6 to 8), and UAN's table; see [their page](densenet.md).
+
+"""
+
+_DCGAN = """
+## Settings of DCGAN
+
+DCGAN on CIFAR-100 (Fig. 10 and 11); see [its page](dcgan.md). The authors' notebook isn't public: where the
+paper is silent, `released` is chainer-gan-lib, whose default optimizer is the paper's.
+
+"""
+
 
 def page() -> str:
     """The whole of docs/protocols.md."""
-    others = ((_TABLE6, TABLE6), (_TABLE7, TABLE7), (_TABLE8, TABLE8))
-    parts = "".join(intro + _settings(part) for intro, part in others)
+    tables = ((_TABLE6, TABLE6), (_TABLE7, TABLE7), (_TABLE8, TABLE8))
+    figures = ((_DENSENET, DENSENET), (_DCGAN, DCGAN))
+    parts = "".join(intro + _settings(part) for intro, part in (*tables, *figures))
     return _INTRO + _settings(TABLE5) + _NOTES + _sizes() + parts
 
 
