@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs bench-train profile-train docs-protocols docs-claims calibration look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample reproduce-densenet reproduce-uan reproduce-dcgan collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs bench-train profile-train docs-protocols docs-claims docs-site calibration published look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample reproduce-densenet reproduce-uan reproduce-dcgan collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -92,6 +92,19 @@ docs-protocols: $(READY) ## Make docs/protocols.md from the configs
 
 docs-claims: $(READY) ## Make docs/claims.md from the ledger and the published records
 	$(BIN)/python -m cbnorm.report.claims_page > docs/claims.md.new && mv docs/claims.md.new docs/claims.md
+
+published: $(READY) ## Make all that follows from results/records: tables, claims, figures, the README's part
+	OMP_NUM_THREADS=1 $(BIN)/cbnorm collect all store=results/records out=results
+	$(MAKE) --no-print-directory docs-claims figures
+	$(BIN)/python -m cbnorm.report.readme > README.md.new && mv README.md.new README.md
+
+$(VENV)/.ready-docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs-site: $(VENV)/.ready-docs ## Build the documentation, with API and report, into site/ (half a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -d $(VENV)/doctrees docs site
+	OMP_NUM_THREADS=1 $(BIN)/cbnorm report out=site/report.html
 
 calibration: $(READY) ## How often verdicts err and what they find, by simulation (docs/statistics.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.calibration $(ARGS)

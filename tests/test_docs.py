@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cbnorm.cli import USAGE
+from cbnorm.cli import USAGE, main
 from cbnorm.config.compose import compose_run, compose_sweep_params
 from cbnorm.runs.campaign import plan_campaign
 from cbnorm.runs.campaign_commands import read as read_campaign
@@ -41,7 +41,9 @@ def test_make_targets_exist(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", commands("cbnorm"))
-def test_cbnorm_commands_are_understood(command: str) -> None:
+def test_cbnorm_commands_are_understood(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, verb, *words = shlex.split(command)
     assert f"  cbnorm {verb} " in USAGE
     if verb == "train":
@@ -62,6 +64,14 @@ def test_cbnorm_commands_are_understood(command: str) -> None:
         labels = own["rows"].split(",") if "rows" in own else []
         seeds = parse_seeds(own.get("seeds", "0"))
         assert plan(find_experiment(words[0]), overrides, seeds=seeds, labels=labels)
+    elif verb == "explain" and "store=results/records" in words:
+        monkeypatch.chdir(ROOT)
+        assert main([verb, *words]) == 0
+        assert "0 runs" not in capsys.readouterr().out
+    elif verb in {"figures", "report", "look"}:
+        keys = {word.partition("=")[0] for word in words if "=" in word}
+        assert keys <= {"store", "out", "images"}
+        assert [find_experiment(word) for word in words if "=" not in word] == words[: verb == "look"]
 
 
 def test_the_library_lines_run() -> None:
@@ -74,6 +84,26 @@ def test_the_library_lines_run() -> None:
     exec(block.group(1), space)
     assert type(space["model"][1]).__name__ == "SCBNorm"
     assert type(space["layer"]).__name__ == "UCBNorm"
+
+
+def test_the_lines_of_the_five_minute_path_run() -> None:
+    page = (ROOT / "docs" / "start.md").read_text(encoding="utf8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space: dict[str, object] = {}
+    exec(block, space)
+    assert space["outputs"].shape == (2, 8, 14, 14)
+    assert type(space["model"][1]).__name__ == "SCBNorm"
+
+
+def test_the_site_shows_every_page() -> None:
+    index = (ROOT / "docs" / "index.rst").read_text(encoding="utf8")
+    listed = set(re.findall(r"^   ([\w/]+)$", index, re.MULTILINE))
+    pages = {
+        path.relative_to(ROOT / "docs").with_suffix("").as_posix()
+        for path in (ROOT / "docs").rglob("*.*")
+        if path.suffix in {".md", ".rst"}
+    }
+    assert pages == listed | {"index", "start"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
