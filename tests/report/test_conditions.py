@@ -1,6 +1,7 @@
 """Rows that share a run, read under several conditions; tables about something other than accuracy."""
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,27 @@ def test_layouts_show_the_tables_own_metric_and_the_others_beside_it(table: Path
     assert "Test error of the last weights" in markdown(found)
     assert "last epoch" not in markdown(found)
     assert "SVHN" in long_form(found.blocks)
+
+
+def test_a_further_metric_that_no_run_has_takes_no_column(table: Path) -> None:
+    (table / "endpoint.csv").write_text(ENDPOINT + "fid,last,lower,200\n")
+    found = collect("table5", records(), filters={})
+    assert paper_layout(found.blocks).splitlines()[0].endswith(",100 %,f1")
+    assert "fid" not in markdown(found)
+    reason = sample(replace(read_claims("table5")[0], metric="fid"), found.blocks[0], Evidence([]))
+    assert reason == "no run records fid"
+
+
+def test_blocks_about_several_metrics_name_them(table: Path) -> None:
+    full = collect("table5", records(), filters={}).blocks[0]
+    rows = tuple(
+        replace(row, endpoint=Endpoint("f1", "last", "higher", 200, ("error",))) for row in full.rows
+    )
+    head, *lines = paper_layout([full, replace(full, rows=rows)]).splitlines()
+    assert ",epochs,metric,25 %" in head
+    assert head.endswith(",100 %,f1,error")
+    assert lines[0].split(",")[-2:] == ["60.00", "0.5200"]
+    assert lines[len(full.rows)].split(",")[-2:] == ["60.00", "0.5200"]
 
 
 def test_claims_compare_what_they_name(table: Path) -> None:

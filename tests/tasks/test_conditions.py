@@ -164,6 +164,18 @@ def test_weights_can_be_selected_by_the_validation_loss(task, images) -> None:
     assert reader.score({"val_loss": None, "val_accuracy": 50.0}) == float("-inf")
 
 
+@pytest.mark.parametrize("select", ["accuracy", "loss"])
+def test_a_test_curve_is_told_and_selects_nothing(task, images, select) -> None:
+    others = batches(images.flip(0))
+    plain = ClassificationReader(CLASSES, batches(images), others, select=select)
+    curve = ClassificationReader(CLASSES, batches(images), others, select=select, test_curve=True)
+    row, longer = plain.validate(task), curve.validate(task)
+    tested = predict(task, others)
+    assert longer == row | {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
+    assert curve.score(longer) == plain.score(row)
+    assert curve.score(longer | {"test_loss": 0.0, "test_accuracy": 100.0}) == plain.score(row)
+
+
 def test_clusters_that_begin_equal_stay_equal_while_ids_are_withheld(task, images) -> None:
     """Why the row without ids in training has the released start, which is drawn at random."""
     spread = {}
