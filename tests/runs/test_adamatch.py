@@ -67,6 +67,12 @@ def test_every_row_makes_a_step_under_every_protocol(words: tuple[str, ...]) -> 
     )
 
 
+def test_the_task_alone_brings_its_data_and_its_network() -> None:
+    run = compose_run(["task=adamatch"])
+    assert (run.dataset.name, run.model.name, run.model.rescale) == ("mnist_svhn", "wrn", True)
+    assert compose_run(["model=wrn"]).model.rescale is False
+
+
 def test_what_the_protocols_differ_in() -> None:
     def told(*words: str) -> tuple[Any, ...]:
         run = config(*words)
@@ -102,6 +108,7 @@ def test_a_norm_may_stand_anywhere() -> None:
         (["norm=scb", "partition=random"], "choose partition=domain, not random"),
         (["dataset.split=last"], "would validate on the target alone"),
         (["model=dcgan"], "can't train model=dcgan"),
+        (["model=vit"], "trains model=wrn, which scales the images itself, not model=vit"),
         (["task.alignment=kears"], "task.alignment=kears must be"),
         (["task.strength=2"], "task.strength=2 must be less than or equal to 1"),
     ],

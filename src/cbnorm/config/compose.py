@@ -292,6 +292,10 @@ def _check_task(run: RunConfig) -> None:
 
 
 def _check_domains(run: RunConfig) -> None:
+    if run.model.name != "wrn":
+        raise CbnormError(
+            f"task=adamatch trains model=wrn, which scales the images itself, not model={run.model.name}"
+        )
     if not catalog.find(run.dataset.name).domains:
         pairs = ", ".join(key for key, entry in catalog.DATA_SETS.items() if entry.domains)
         raise CbnormError(
