@@ -47,7 +47,7 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class ShownBlock:
-    """A block of a table."""
+    """A block of a table; `oracle` says that some of its rows were told what follows from the true class."""
 
     title: str
     heads: list[str]
@@ -55,6 +55,7 @@ class ShownBlock:
     rows: list[ShownRow]
     full: bool
     empty: int
+    oracle: bool
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def _tables(entry: Collected, material: Material) -> list[ShownBlock]:
             [_row(block, row, material) for row in block.rows],
             block.budget == "full",
             block.empty,
+            any(row.oracle for row in block.rows),
         )
         for block in entry.found.blocks
     ]

@@ -81,8 +81,6 @@ def _lines(row: TableRow, material: Material, ratios: dict[str, tuple[float, flo
 
 
 def _paint(figure: "Figure", lines: list[Line]) -> None:
-    from matplotlib.ticker import LogLocator
-
     left, right = figure.subplots(1, 2, sharey=True)
     _scatter(left, lines, "training_seconds")
     _scatter(right, lines, "layer_time")
@@ -90,16 +88,13 @@ def _paint(figure: "Figure", lines: list[Line]) -> None:
     right.set_xlabel("time of the layer / time of BN")
     left.set_ylabel("test accuracy (%)")
     right.axvline(1, color=mark("bn").color, linewidth=0.6)
-    for axis in (left, right):
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.minorticks_off()
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
 def _scatter(axis: "Axes", lines: list[Line], key: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     slow = min(line["learning_rate"] for line in lines)
     for norm in dict.fromkeys(line["norm"] for line in lines):
         look = mark(norm)
@@ -107,5 +102,9 @@ def _scatter(axis: "Axes", lines: list[Line], key: str) -> None:
         for line in (line for line in lines if line["norm"] == norm and line[key] is not None):
             face = look.color if line["learning_rate"] == slow else "none"
             axis.plot(line[key], line["accuracy"], look.marker, color=look.color, markerfacecolor=face)
-    if (times := [line[key] for line in lines if line[key]]) and min(times) > 0:
-        axis.set_xlim(min(times) / 1.4, max(times) * 1.4)
+    times = [line[key] for line in lines if line[key]]
+    if times:  # a logarithmic axis without data can't be drawn
+        axis.set(xscale="log", xlim=(min(times) / 1.4, max(times) * 1.4))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()

@@ -126,7 +126,8 @@ def _vit(block: Block, material: Material) -> Drawing | None:
 
 def _with_runs(block: Block) -> list[TableRow]:
     rows = [row for row in block.rows if not row.control and runs_of(row)]
-    return list({row.label: row for row in rows}.values())
+    # Rows that read one run in several ways have one curve.
+    return list({runs_of(row): row for row in reversed(rows)}.values())[::-1]
 
 
 def _drawing(
