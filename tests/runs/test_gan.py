@@ -12,7 +12,8 @@ from PIL import Image
 
 from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
-from cbnorm.data import catalog
+from cbnorm.data import catalog, weights
+from cbnorm.data.failure import SourceError
 from cbnorm.errors import CbnormError
 from cbnorm.models import dcgan
 from cbnorm.runs import build_gan, resume
@@ -194,6 +195,18 @@ def test_every_row_is_built_and_sampled(words: tuple[str, ...], protocol: str) -
 def test_what_cannot_be_judged_or_built_is_one_line(words: list[str], told: str) -> None:
     with pytest.raises(CbnormError, match=told.replace("[", r"\[")):
         build(config("norm=bn", *words), torch.device("cpu"))
+
+
+def test_weights_that_cannot_be_had_are_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: object) -> Path:
+        raise SourceError("there is no network")
+
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(weights, "_obtain", nowhere)
+    with pytest.raises(CbnormError, match=r"could not be fetched: .* Put mobilenet_v2-b0353104.pth into"):
+        build(config("norm=bn", "task.features=mobilenet_v2"), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

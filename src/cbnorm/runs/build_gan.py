@@ -1,8 +1,12 @@
 """The parts of a run that learns to generate images."""
 
+from functools import partial
+from pathlib import Path
+
 import torch
 
 from cbnorm.config.schema import RunConfig
+from cbnorm.data import weights
 from cbnorm.data.augment import Augmentation
 from cbnorm.data.batches import Batches
 from cbnorm.data.images import ImageData
@@ -26,8 +30,10 @@ def build_gan(config: RunConfig, device: torch.device) -> Parts:
     """The parts of a run that learns to generate images.
 
     Raises:
-        CbnormError: More samples or references are asked for than there are real images.
+        CbnormError: More samples or references are asked for than there are real images, or the weights of
+            the network that they are compared by can't be had.
     """
+    inception = _weights(config)
     data = load_data(config)
     real = real_images(config, data)
     train = Batches(
@@ -52,7 +58,8 @@ def build_gan(config: RunConfig, device: torch.device) -> Parts:
         bf16=config.trainer.precision == "bf16",
     )
     vectors = latent(config.task.samples, LATENT, config.task.latent, generator(config.seed, "samples"))
-    reader = GanReader(lambda: judge(config, real, device), vectors.to(device), config.trainer.batch_size)
+    make = partial(judge, config, real, device, inception)
+    reader = GanReader(make, vectors.to(device), config.trainer.batch_size)
     return Parts(data, None, {}, task, train, reader)
 
 
@@ -108,11 +115,17 @@ def real_images(config: RunConfig, data: ImageData) -> RealImages:
     )
 
 
-def judge(config: RunConfig, real: RealImages, device: torch.device) -> Judge:
+def _weights(config: RunConfig) -> Path | None:
+    """Fetch what is needed before anything is trained; Inception's weights where they are."""
+    if config.task.features == "mobilenet_v2":
+        weights.ensure(weights.MOBILENET)
+    return inception_weights()
+
+
+def judge(config: RunConfig, real: RealImages, device: torch.device, inception: Path | None) -> Judge:
     """What measures samples: pixels always, the network that is asked for, FID where Inception is here."""
     names = ["pixels", *({config.task.features} - {"pixels"})]
-    weights = inception_weights()
-    fid = None if weights is None else Fid(real.references, weights, device)
+    fid = None if inception is None else Fid(real.references, inception, device)
     return Judge(real, [EXTRACTORS[name](device) for name in names], fid)
 
 
