@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbnorm.data.splits import Split, divide, stratified_order
+from cbnorm.data.splits import Split, divide, fold_positions, stratified_order
 
 labels = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(torch.tensor)
 seeds = st.integers(0, 2**31)
@@ -94,3 +94,25 @@ def test_attributes_follow_their_images():
 def test_attributes_of_another_length_are_refused():
     with pytest.raises(ValueError, match="attributes differ in length"):
         Split(torch.zeros(2, 1, 1, 1), torch.zeros(2).long(), attributes={"of": torch.zeros(3)})
+
+
+@given(labels, st.integers(2, 6))
+def test_folds_divide_all_images_and_every_class_in_proportion(labels, folds):
+    everything = list(range(len(labels)))
+    divided = [fold_positions(labels, folds, fold) for fold in range(folds)]
+    for others, tested in divided:
+        assert sorted([*others.tolist(), *tested.tolist()]) == everything
+    assert sorted(torch.cat([tested for _, tested in divided]).tolist()) == everything
+    counts = torch.bincount(labels, minlength=7)
+    share = counts / len(labels)
+    for _, tested in divided:
+        found = torch.bincount(labels[tested], minlength=7)
+        # Rounded at both ends, as every beginning of the order is.
+        rounding = 1 + share * int((share > 0).sum())
+        assert ((found - share * len(tested)).abs() <= rounding + 1e-4).all()
+
+
+def test_folds_of_equal_classes_that_come_out_even_are_exact():
+    labels = torch.arange(10).repeat(20)
+    for fold in range(5):
+        assert labels[fold_positions(labels, 5, fold)[1]].bincount().tolist() == [4] * 10

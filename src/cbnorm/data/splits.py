@@ -92,8 +92,8 @@ def divide(labels: torch.Tensor, first: int, seed: int, name: str) -> tuple[torc
 def fold_positions(labels: torch.Tensor, folds: int, fold: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Divide images into ``folds`` stratified parts, one of which tests.
 
-    Every image is in one test part, and a class with n images has n / folds of them in each, rounded up or
-    down. The division depends on the labels alone.
+    Every image is in one test part, and of a class with n images each part has about n / folds, exactly so
+    where that comes out even for all. The division depends on the labels alone.
 
     Args:
         labels: int64 (N,).

@@ -5,6 +5,7 @@ from typing import Any
 from cbnorm.config.canonical import differences, flatten
 from cbnorm.errors import CbnormError
 from cbnorm.runs.claim import holder
+from cbnorm.runs.moments import called
 from cbnorm.runs.records import Record, headline
 from cbnorm.runs.store import Store
 
@@ -128,9 +129,8 @@ def _moments(content: Record) -> list[str]:
     title = "test accuracy in per cent" if metric == "accuracy" else metric
     lines = ["", title, "  moment   epoch   best weights so far   last weights"]
     for entry in moments:
-        percent = "end" if entry["percent"] is None else f"{entry['percent']} %"
         best, last = (_number(entry[reading].get(metric)) for reading in ("best", "last"))
-        lines.append(f"  {percent:<6}  {entry['epoch']:>6}   {best:>19}   {last:>12}")
+        lines.append(f"  {called(entry):<6}  {entry['epoch']:>6}   {best:>19}   {last:>12}")
     return lines
 
 
@@ -165,7 +165,6 @@ def _outcome(store: Store, run: str, content: Record) -> dict[str, Any]:
     outcome: dict[str, Any] = {"status": content.get("status") or state(store, run)}
     outcome["epochs"] = content.get("epochs", len(store.history(run)))
     for entry in content.get("metrics", {}).get("moments", []):
-        place = "end" if entry["percent"] is None else f"{entry['percent']} %"
         for reading in ("best", "last"):
-            outcome |= flatten({f"{place} {reading}": entry[reading]})
+            outcome |= flatten({f"{called(entry)} {reading}": entry[reading]})
     return outcome

@@ -10,6 +10,7 @@ from cbnorm.config.canonical import differences
 from cbnorm.errors import CbnormError
 from cbnorm.runs.claim import claim
 from cbnorm.runs.files import cannot_read, write_bytes
+from cbnorm.runs.moments import called
 from cbnorm.runs.records import Record
 from cbnorm.runs.store import Store
 
@@ -85,7 +86,7 @@ def _difference(ours: Record, theirs: Record) -> str:
 def _essential(record: Record) -> dict[str, Any]:
     values = {key: value for key, value in record.items() if key not in _INCIDENTAL}
     for entry in values.get("metrics", {}).get("moments", []):
-        values[f"{entry['percent']} %"] = entry
+        values[called(entry)] = entry
     values.pop("metrics", None)
     return values
 
