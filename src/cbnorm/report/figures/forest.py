@@ -68,6 +68,7 @@ def _lines(blocks: list[Block], verdicts: list[Verdict]) -> Iterator[Line]:
             "reference": claim.b,
             "norm": own.config.norm.name,
             "metric": claim.metric,
+            "moment": claim.moment,
             "seeds": told.used or told.seeds,
             "difference": difference,
             "low": told.low,
@@ -106,7 +107,10 @@ def _panel(axis: "Axes", groups: list[list[Line]]) -> None:
         y += 1.2
         axis.plot([0, 0], [y - 0.6, y + len(group) - 0.4], color=FOREGROUND, linewidth=0.7)
         for line in group:
-            ticks.append((y, f"{line['row']} − {line['reference']}  (n = {line['seeds']})"))
+            # Tables that are read at several epochs make the same claim of each.
+            several = len({other["moment"] for other in group}) > 1
+            when = f", epoch {line['moment']}" if several else ""
+            ticks.append((y, f"{line['row']} − {line['reference']}{when}  (n = {line['seeds']})"))
             _point(axis, line, y)
             y += 1
         y += 0.5
