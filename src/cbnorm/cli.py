@@ -250,12 +250,12 @@ def _data(words: list[str]) -> int:
         found = describe_all()
         width = max(len(known["name"]) for known in found)
         for known in found:
-            print(f"{known['key']:<14} {known['name']:<{width}} {known['state']:<10} {known['folder'] or ''}")
+            print(f"{known['key']:<18} {known['name']:<{width}} {known['state']:<10} {known['folder'] or ''}")
             if known["problem"]:
                 print(f"  {known['problem']}")
         for file in weights.describe_all():
             where = file["problem"] or file["path"]
-            print(f"{file['key']:<14} weights: {file['name']}, {file['state']}: {where}")
+            print(f"{file['key']:<18} weights: {file['name']}, {file['state']}: {where}")
         return 0
     if len(words) == 2 and words[0] == "fetch" and words[1] in weights.WEIGHTS:
         print(f"{words[1]} is verified in {weights.ensure(weights.find(words[1]))}")

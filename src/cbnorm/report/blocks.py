@@ -58,7 +58,7 @@ class TableRow:
     control: bool = False
     choice: str = ""
     dataset: str = ""
-    endpoint: Endpoint = Endpoint()
+    endpoint: Endpoint = field(default_factory=Endpoint)
     oracle: bool = False
 
     @property
