@@ -24,6 +24,7 @@ FEW = [
 #: Partitions that need what digits or a first run don't have; tests/partitions builds them.
 NEED_MORE = {"none", "attribute", "domain", "species", "superclass", "file", "mn_components"}
 SIZES = {"oxford_cnn": 128}
+_DEEP = "DenseNet-100 SCB-Norm"
 EXPERIMENTS = sorted(path.parent.name for path in experiments_dir().glob("*/rows.csv"))
 
 
@@ -37,8 +38,8 @@ def cases() -> list[tuple[str, ...]]:
         lead = [] if config.model.name == "shallow_cnn" else [f"experiment={experiment}"]
         # Rows of the second published rate are those of the first with another number.
         rows = [row for row in choose_rows(experiment, ["all"]) if not row.label.endswith("-2")]
-        if experiment == "uan":  # whose deep networks are those of densenet
-            rows = [row for row in rows if "model.depth=40" in row.overrides]
+        if experiment in {"densenet", "uan"}:  # of the deep networks, which take seconds, one is enough
+            rows = [row for row in rows if "model.depth=40" in row.overrides or row.label == _DEEP]
         protocols = groups()["protocol"] if experiment in {"table5", "uan"} else ["sound"]
         for protocol in protocols:
             for row in rows:
