@@ -38,7 +38,7 @@ def halves() -> Extractor:
 
 @pytest.fixture(scope="module")
 def judge(real: RealImages) -> Judge:
-    return Judge(real, [pixels(), halves()])
+    return Judge(real, [halves(), pixels()])
 
 
 def test_every_set_of_features_has_a_distance_of_its_own_name(judge: Judge, real: RealImages) -> None:

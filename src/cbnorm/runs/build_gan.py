@@ -124,7 +124,7 @@ def _weights(config: RunConfig) -> Path | None:
 
 def judge(config: RunConfig, real: RealImages, device: torch.device, inception: Path | None) -> Judge:
     """What measures samples: pixels always, the network that is asked for, FID where Inception is here."""
-    names = ["pixels", *({config.task.features} - {"pixels"})]
+    names = list(dict.fromkeys([config.task.features, "pixels"]))
     fid = None if inception is None else Fid(real.references, inception, device)
     return Judge(real, [EXTRACTORS[name](device) for name in names], fid)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from cbnorm.metrics import (
@@ -52,7 +51,7 @@ class Judge:
     Args:
         real: The real images.
         extractors: What images are compared by; a Fréchet distance each. Everything else is measured by the
-            features of the last.
+            features of the first.
         fid: FID against the references, where it can be computed.
     """
 
@@ -72,18 +71,17 @@ class Judge:
             references; ``variance_ratio``, ``nearest_ratio`` and ``collapsed`` (1 or 0), see
             :class:`cbnorm.metrics.Spread`.
         """
-        found: Metrics = {}
-        features = torch.empty(0)
-        for extractor in self.extractors:
-            features = extractor(images)
-            own = self._moments[extractor.name]
-            found[f"frechet_{extractor.name}"] = frechet_distance(own, moments(features))
+        features = {extractor.name: extractor(images) for extractor in self.extractors}
+        found: Metrics = {
+            f"frechet_{name}": frechet_distance(self._moments[name], moments(own))
+            for name, own in features.items()
+        }
         if self.fid is not None:
             found["fid"] = self.fid(images)
-        return found | self._diversity(features)
+        return found | self._diversity(features[self.extractors[0].name])
 
     def _diversity(self, features: Tensor) -> Metrics:
-        references = self._references[self.extractors[-1].name]
+        references = self._references[self.extractors[0].name]
         alike = neighbourhood(references[: len(features)], features)
         varied = spread(references[: len(features)], features)
         classes = nearest_labels(references, self.real.labels.to(references.device), features)
@@ -104,8 +102,11 @@ class Judge:
         Beside it ``class_accuracy``, per cent of them whose nearest reference is of their class, and the
         sizes of both sets.
         """
-        references, last = self._references[self.extractors[-1].name], self.extractors[-1]
-        classes = nearest_labels(references, self.real.labels.to(references.device), last(self.real.held_out))
+        first = self.extractors[0]
+        references = self._references[first.name]
+        classes = nearest_labels(
+            references, self.real.labels.to(references.device), first(self.real.held_out)
+        )
         right = classes.cpu() == self.real.held_out_labels
         return self(self.real.held_out) | {
             "class_accuracy": 100 * right.double().mean().item(),
