@@ -59,7 +59,7 @@ def test_cbnorm_commands_are_understood(
         asked = read_campaign(words)
         assert plan_campaign(asked.experiments, asked.overrides, seeds=asked.seeds, labels=asked.labels)
     elif verb == "reproduce":
-        own = dict(word.split("=", 1) for word in words[1:] if re.match("(seeds|rows|jobs)=", word))
+        own = dict(word.split("=", 1) for word in words[1:] if re.match("(seeds|rows|jobs|again)=", word))
         overrides = [word for word in words[1:] if word.partition("=")[0] not in own]
         labels = own["rows"].split(",") if "rows" in own else []
         seeds = parse_seeds(own.get("seeds", "0"))

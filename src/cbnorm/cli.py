@@ -136,6 +136,7 @@ def _experiment(words: list[str], command: str) -> tuple[str, list[str]]:
 
 
 def _reproduce(words: list[str]) -> int:
+    from cbnorm.config.canonical import PLACE_OF_EXECUTION
     from cbnorm.report.collect import collect
     from cbnorm.report.tables import write_tables
     from cbnorm.runs.packing import parse_jobs
@@ -159,6 +160,7 @@ def _reproduce(words: list[str]) -> int:
     )
     filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
     presets = {"dataset", "protocol", "budget", "store", "logger"}
+    presets |= {f"trainer.{option}" for option in PLACE_OF_EXECUTION}
     custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in presets]
     records, damaged = store.survey()
     # What some control changes may be among the overrides, which then go for the rows that were trained.

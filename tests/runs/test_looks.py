@@ -28,6 +28,7 @@ SMALL = [
     *("dataset=digits", "budget=smoke", "dataset.train_images=60", "dataset.val_images=20"),
     *("dataset.test_images=40", "trainer.max_epochs=2", "trainer.moments=[100]", "trainer.batch_size=20"),
 ]
+KEEP = ("trainer.keep=best", "trainer.keep=moments")
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +88,35 @@ def test_a_look_sees_what_the_run_predicted(store: Store, row: str, monkeypatch:
     assert record is not None
     found = look(config, record, store.folder(run), load_data(config), images=40)
     with np.load(store.folder(run) / "predictions.npz") as saved:
-        same = found["predicted"] == saved["best_epoch2"]
+        same = found["predicted"][-1] == saved["best_epoch2"]
         assert found["labels"].tolist() == saved["labels"].tolist()
     # A run may predict in bfloat16; a look is in float32.
     assert same.mean() >= 0.9
-    assert found["plane"].shape == (40, 2)
+    assert found["plane"].shape == (1, 40, 2)
+    assert found["percents"].tolist() == [100]
     parts = build(config, torch.device("cpu"))
     assert found["skewness"].shape == (parts.task.model.convs[2].out_channels,)
+
+
+def test_weights_are_kept_at_every_moment_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    words = [word for word in SMALL if "moments" not in word] + ["trainer.moments=[50,100]"]
+    plain, kept = (row_configs("table5", [*words, more], ["BN-1"])["BN-1"] for more in KEEP)
+    assert run_id(plain) == run_id(kept)
+    records = [execute(config, Store(tmp_path / config.trainer.keep)) for config in (plain, kept)]
+    assert records[0]["metrics"] == records[1]["metrics"]
+    folders = [tmp_path / keep / run_id(plain) for keep in ("best", "moments")]
+    names = [{path.name for path in folder.glob("*.pt")} for folder in folders]
+    assert names == [{"weights.pt"}, {"weights.pt", "weights-50.pt", "weights-100.pt"}]
+    found = look(kept, records[1], folders[1], load_data(kept), images=40)
+    assert found["percents"].tolist() == [50, 100]
+    assert found["plane"].shape == (2, 40, 2)
+    with np.load(folders[1] / "predictions.npz") as saved:
+        for at, epoch in enumerate((1, 2)):
+            same = found["predicted"][at] == saved[f"best_epoch{epoch}"]
+            assert same.mean() >= 0.9
 
 
 def test_the_command_looks_once_and_figures_follow(

@@ -6,9 +6,10 @@ from cbnorm.config.choices import needs_clusters, options_read, qualified
 from cbnorm.config.schema import LATER_OPTIONS, RunConfig
 from cbnorm.partitions.choices import counted
 
-#: Names of bundles, destinations and places of execution: they can't change a number.
+#: Names of bundles, destinations, places of execution and what is kept: they can't change a number.
 _IGNORED = {"logger", "presets", "store", "protocol", "budget", "experiment"}
-_PLACE_OF_EXECUTION = {"accelerator", "device", "engine"}
+#: Options of the trainer that change no number.
+PLACE_OF_EXECUTION = {"accelerator", "device", "engine", "keep"}
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     values["model"]["placement"] = sorted(set(values["model"]["placement"]))
     trainer = values["trainer"]
     trainer["moments"] = sorted(set(trainer["moments"]))
-    for key in _PLACE_OF_EXECUTION:
+    for key in PLACE_OF_EXECUTION:
         del trainer[key]
     if "readings" in values["task"]:
         values["task"]["readings"] = sorted(set(values["task"]["readings"]))

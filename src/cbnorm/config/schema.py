@@ -40,7 +40,7 @@ class DatasetConfig(Group):
     split: Literal["stratified", "last"]
     split_seed: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=2)] | None = None
-    fold: NotNegative = 0
+    fold: NotNegative | None = 0
     statistics: Literal["train", "imagenet", "none"]
     augmentation: AugmentationConfig
 
@@ -154,6 +154,7 @@ class TrainerConfig(Group):
     accelerator: Literal["auto", "cpu", "gpu"]
     device: Annotated[int, Field(ge=0)]
     engine: Literal["auto", "lightning", "loop"] = "auto"
+    keep: Literal["best", "moments"] = "best"
 
 
 class TaskConfig(Group):
@@ -212,6 +213,12 @@ class RunConfig(Group):
     protocol: str
     budget: str
     experiment: str | None
+
+    @property
+    def fold(self) -> int:
+        """The part of the images that tests: `dataset.fold`, or with null every seed has its own in turn."""
+        fold = self.dataset.fold
+        return self.seed % (self.dataset.folds or 1) if fold is None else fold
 
 
 _TRACKED = ("eps", "momentum")

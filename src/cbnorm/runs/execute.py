@@ -82,7 +82,7 @@ def execute(
 def _refuse_impossible_numbers(config: RunConfig) -> None:
     """What an open data set holds is known only now; refused before the run has a folder."""
     d = config.dataset
-    facts = catalog.fold_counts(catalog.facts(d.name, d.folder), d.folds, d.fold)
+    facts = catalog.fold_counts(catalog.facts(d.name, d.folder), d.folds, config.fold)
     catalog.check_numbers(facts, d.val_images, d.train_images, d.test_images, d.image_size)
 
 
@@ -157,6 +157,7 @@ def _begin(
             on_epoch,
             rollback=config.trainer.rollback,
             patience=config.trainer.patience,
+            keep_moments=config.trainer.keep == "moments",
         )
         checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train), held.check)
         path, state = next(saved, (None, None))

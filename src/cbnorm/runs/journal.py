@@ -15,6 +15,7 @@ import cbnorm._torchvision  # noqa: F401  (before lightning)
 import lightning
 from torch import Tensor
 
+from cbnorm.runs import weights
 from cbnorm.runs.files import append_line, write_bytes
 from cbnorm.tasks.base import Metrics, Reader, Reading, Task
 
@@ -37,6 +38,7 @@ class Journal(lightning.Callback):
             SCB-Norm notebooks do.
         patience: Read the test set also at the end of the first epoch that so many epochs without a better
             score have come before, which is where early stopping would have ended the run.
+        keep_moments: Leave the best weights so far in a file at every moment.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Journal(lightning.Callback):
         *,
         rollback: bool = False,
         patience: int | None = None,
+        keep_moments: bool = False,
     ) -> None:
         self.folder, self.run, self.moments, self.reader = folder, run, moments, reader
         self.on_epoch, self.rollback, self.patience = on_epoch, rollback, patience
+        self.keep_moments = keep_moments
         self.history: list[dict[str, Any]] = []
         self.readings: list[dict[str, Any]] = []
         self.arrays: dict[str, Tensor] = {}
@@ -155,6 +159,9 @@ class Journal(lightning.Callback):
             # A file is not kept twice.
             twice = name == "best" and reading is last
             self._keep(name, epoch, replace(reading, files={}) if twice else reading)
+        for percent in reached if self.keep_moments else ():
+            file = weights.MOMENT.format(percent=percent)
+            weights.write(self.folder, self.run, self.best["epoch"], self.best["model"], file)
 
     def _keep(self, name: str, epoch: int, reading: Reading) -> None:
         """By reading and epoch: ``best_epoch5``, ``unknown.best_epoch5``; labels are the same for all."""

@@ -46,41 +46,62 @@ def look(config: RunConfig, record: Record, folder: Path, data: ImageData, image
         images: How many test images, from the first on, get a place in the plane.
 
     Returns:
-        ``plane`` (n, 2), ``labels``, ``predicted`` (n,), scores by name, and what :func:`channels` returns.
+        For M moments, the last of which is the best epoch of all: ``percents``, ``epochs`` (M,), ``plane``
+        (M, n, 2), ``predicted`` (M, n), scores by name (M,). ``labels`` (n,). What :func:`channels` returns.
 
     Raises:
         CbnormError: It kept no weights, or not of this network.
     """
-    network, ids = _network(config, record, folder, data)
     n = min(images, len(data.test))
-    features, logits = _features(network, _normalized(data, data.test.images[:n]), ids, config)
-    labels, predicted = data.test.labels[:n].numpy(), logits.argmax(1).numpy()
-    found: Arrays = {
-        "labels": labels.astype(np.int16),
-        "predicted": predicted.astype(np.int16),
-        "plane": plane(features).astype(np.float16),
-        "epoch": np.array(record["metrics"]["moments"][-1]["best_epoch"]),
-    }
-    measured = separation(features, labels, predicted)
-    scores = {f"score_{key}": np.array(value) for key, value in measured.items()}
-    batch = _normalized(data, data.test.images[:BATCH])
-    return found | scores | channels(_after(network, config, batch, ids))
+    network, ids = _network(config, record, data, folder)
+    seen: dict[str, list[Any]] = {}
+    for percent, epoch, file in _kept(record, folder):
+        _load(network, folder, record["id"], file)
+        inputs = _normalized(data, data.test.images[:n])
+        moment = _moment(network, inputs, ids, data.test.labels[:n].numpy(), config)
+        for key, value in ({"percents": percent, "epochs": epoch} | moment).items():
+            seen.setdefault(key, []).append(value)
+    found: Arrays = {key: np.array(values) for key, values in seen.items()}
+    found["labels"] = data.test.labels[:n].numpy().astype(np.int16)
+    return found | channels(_after(network, config, _normalized(data, data.test.images[:BATCH]), ids))
+
+
+def _kept(record: Record, folder: Path) -> list[tuple[int, int, str]]:
+    """Per cent, epoch of the weights, and file of what is kept; the end comes last."""
+    moments = [entry for entry in record["metrics"]["moments"] if entry["percent"]]
+    found = [(m["percent"], m["best_epoch"], weights.MOMENT.format(percent=m["percent"])) for m in moments]
+    earlier = [kept for kept in found if kept[0] < 100 and (folder / kept[2]).is_file()]
+    return [*earlier, (100, moments[-1]["best_epoch"], weights.NAME)]
+
+
+def _moment(
+    network: nn.Module, inputs: Tensor, ids: Tensor | None, labels: NDArray[Any], config: RunConfig
+) -> dict[str, Any]:
+    """Where images lie in the plane, what is predicted, and how well classes part."""
+    features, logits = _features(network, inputs, ids, config)
+    predicted = logits.argmax(1).numpy()
+    scores = separation(features, labels, predicted)
+    placed = {"plane": plane(features).astype(np.float16), "predicted": predicted.astype(np.int16)}
+    return placed | {f"score_{key}": value for key, value in scores.items()}
 
 
 def _network(
-    config: RunConfig, record: Record, folder: Path, data: ImageData
+    config: RunConfig, record: Record, data: ImageData, folder: Path
 ) -> tuple[nn.Module, Tensor | None]:
     clusters = (record.get("partition") or {}).get("clusters")
     network = build_network(config, data.num_classes, clusters)
-    try:
-        network.load_state_dict(weights.read(folder, record["id"]))
-    except RuntimeError as error:
-        raise CbnormError(f"the weights of run {record['id']} don't fit its network") from error
     ids = None
     if needs_clusters(config.norm.name):
         with np.load(folder / "clusters.npz", allow_pickle=False) as arrays:
             ids = torch.from_numpy(arrays["test"].astype(np.int64))
     return network.eval().requires_grad_(requires_grad=False), ids
+
+
+def _load(network: nn.Module, folder: Path, run: str, file: str) -> None:
+    try:
+        network.load_state_dict(weights.read(folder, run, file))
+    except RuntimeError as error:
+        raise CbnormError(f"the weights of run {run} don't fit its network") from error
 
 
 def _normalized(data: ImageData, images: Tensor) -> Tensor:

@@ -11,12 +11,14 @@ from cbnorm.errors import CbnormError
 from cbnorm.runs.files import write_bytes
 
 NAME = "weights.pt"
+#: With ``trainer.keep=moments``, of the best epoch until a moment.
+MOMENT = "weights-{percent}.pt"
 #: Larger networks keep none: a store of a thousand runs should stay a matter of a few gigabytes.
 LARGEST = 5 * 10**6
 _VERSION = 1
 
 
-def write(folder: Path, run: str, epoch: int, model: dict[str, Tensor]) -> None:
+def write(folder: Path, run: str, epoch: int, model: dict[str, Tensor], name: str = NAME) -> None:
     """Keep a network's state, unless it takes more than 5 MB.
 
     Args:
@@ -24,21 +26,22 @@ def write(folder: Path, run: str, epoch: int, model: dict[str, Tensor]) -> None:
         run: The run's id.
         epoch: The epoch at whose end these were the weights.
         model: State of the network.
+        name: Of the file.
     """
     if sum(tensor.numel() * tensor.element_size() for tensor in model.values()) > LARGEST:
         return
     buffer = io.BytesIO()
     torch.save({"version": _VERSION, "run": run, "epoch": epoch, "model": model}, buffer)
-    write_bytes(folder / NAME, buffer.getvalue())
+    write_bytes(folder / name, buffer.getvalue())
 
 
-def read(folder: Path, run: str) -> dict[str, Tensor]:
+def read(folder: Path, run: str, name: str = NAME) -> dict[str, Tensor]:
     """The network's state that a run kept: of the epoch with the best validation accuracy.
 
     Raises:
         CbnormError: It kept none, or the file can't be used.
     """
-    path = folder / NAME
+    path = folder / name
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if content["run"] != run or content["version"] != _VERSION:

@@ -33,15 +33,15 @@ def distributions(material: Material) -> Made:
 
 
 def _each(
-    material: Material, experiment: str, draw: Callable[[Block, float, Seen], Drawing]
+    material: Material, experiment: str, draw: Callable[[Block, float, Seen], list[Drawing]]
 ) -> Iterator[Drawing]:
-    """A figure per block and learning rate."""
+    """Figures of every block and learning rate."""
     for block in material.blocks(experiment):
         rows = [row for row in block.rows if not row.control]
         for rate in sorted({row.config.optimizer.lr for row in rows}):
             own = [row for row in rows if row.config.optimizer.lr == rate]
             if seen := list(_seen(own, material)):
-                yield draw(block, rate, seen)
+                yield from draw(block, rate, seen)
 
 
 def _seen(rows: list[TableRow], material: Material) -> Iterator[tuple[TableRow, str, Look]]:
@@ -60,38 +60,71 @@ def _missing(seen: Seen) -> str:
     return f" Not looked at yet: {', '.join(lacking)}." if lacking else ""
 
 
-def _planes(number: str) -> Callable[[Block, float, Seen], Drawing]:
-    def made(block: Block, rate: float, seen: Seen) -> Drawing:
-        lines: list[Line] = [
-            {
-                "row": row.label,
-                "run": run,
-                "epoch": int(look["epoch"]),
-                "images": len(look["labels"]),
-                "silhouette_true": float(look["score_silhouette_true"]),
-                "silhouette_predicted": float(look["score_silhouette_predicted"]),
-                "neighbours": float(look["score_neighbours"]),
-            }
-            for row, run, look in seen
-        ]
-        return Drawing(
-            slug(f"fig{number}", block.dataset, block.budget, f"{rate:g}"),
-            f"Fig. {number}: what the last layer sees, {place(block)}, learning rate {rate:g}",
-            f"t-SNE of the features of {lines[0]['images']:,} test images, by the weights with the best "
-            "validation accuracy; those of other moments are not kept. Above coloured by the true class, "
-            "below "
-            "by the predicted one, as in the paper: colours of predictions always look tidier. Scores are "
-            "of the "
-            "features themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images "
-            "whose "
-            f"ten nearest others vote for their class.{_missing(seen)}",
-            "Scores: " + " ".join(f"{one['row']}: silhouette {one['silhouette_true']:.3f}." for one in lines),
-            lines,
-            lambda figure: _paint_planes(figure, seen),
-            (PAGE, 3.3),
+def _planes(number: str) -> Callable[[Block, float, Seen], list[Drawing]]:
+    def made(block: Block, rate: float, seen: Seen) -> list[Drawing]:
+        lines = [line for row, run, look in seen for line in _scores(row, run, look)]
+        final = [line for line in lines if line["percent"] == 100]
+        name = slug(f"fig{number}", block.dataset, block.budget, f"{rate:g}")
+        title = f"Fig. {number}: what the last layer sees, {place(block)}, learning rate {rate:g}"
+        basis = (
+            f"t-SNE of the features of {final[0]['images']:,} test images. Scores are of the features "
+            "themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images whose ten "
+            "nearest "
+            "others vote for their class."
         )
+        drawings = [
+            Drawing(
+                name,
+                title,
+                f"{basis} Weights with the best validation accuracy. Above coloured by the true class, "
+                "below by "
+                "the predicted one, as in the paper: colours of predictions always look tidier."
+                + _missing(seen),
+                _spoken(final),
+                final,
+                lambda figure: _paint_planes(figure, seen),
+                (PAGE, 3.3),
+            )
+        ]
+        several = [entry for entry in seen if len(entry[2]["percents"]) > 1]
+        if several:
+            drawings.append(
+                Drawing(
+                    f"{name}-moments",
+                    f"{title}, over training",
+                    f"{basis} Weights with the best validation accuracy until each moment, coloured by the "
+                    "true "
+                    f"class; every panel has a plane of its own.{_missing(several)}",
+                    _spoken(lines),
+                    lines,
+                    lambda figure: _paint_moments(figure, several),
+                    (PAGE, 0.2 + 1.85 * len(several)),
+                )
+            )
+        return drawings
 
     return made
+
+
+def _scores(row: TableRow, run: str, look: Look) -> list[Line]:
+    return [
+        {
+            "row": row.label,
+            "run": run,
+            "percent": int(look["percents"][at]),
+            "epoch": int(look["epochs"][at]),
+            "images": len(look["labels"]),
+            "silhouette_true": float(look["score_silhouette_true"][at]),
+            "silhouette_predicted": float(look["score_silhouette_predicted"][at]),
+            "neighbours": float(look["score_neighbours"][at]),
+        }
+        for at in range(len(look["percents"]))
+    ]
+
+
+def _spoken(lines: list[Line]) -> str:
+    told = (f"{one['row']} at {one['percent']} %: silhouette {one['silhouette_true']:.3f}." for one in lines)
+    return f"Scores: {' '.join(told)}"
 
 
 def _paint_planes(figure: "Figure", seen: Seen) -> None:
@@ -99,20 +132,35 @@ def _paint_planes(figure: "Figure", seen: Seen) -> None:
     axes = figure.subplots(2, max(len(seen), 4), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for column, (row, _, look) in zip(axes.T, seen, strict=False):
-        for axis, key in zip(column, ("labels", "predicted"), strict=True):
-            points, classes = look["plane"].astype(float), look[key]
-            colours = "tab10" if classes.max() < 10 else "tab20"
-            axis.scatter(
-                *points.T, c=classes % 20, cmap=colours, s=1.2, linewidths=0, rasterized=True, alpha=0.8
-            )
-        true, predicted = look["score_silhouette_true"], look["score_silhouette_predicted"]
-        knn = float(look["score_neighbours"])
+    for column, (row, run, look) in zip(axes.T, seen, strict=False):
+        end = _scores(row, run, look)[-1]
+        _scatter(column[0], look["plane"][-1], look["labels"])
+        _scatter(column[1], look["plane"][-1], look["predicted"][-1])
+        true, knn = end["silhouette_true"], end["neighbours"]
         column[0].set_title(f"{row.label}\ntrue: s {true:.2f}, kNN {knn:.0f}")
-        column[1].set_title(f"predicted: s {predicted:.2f}")
+        column[1].set_title(f"predicted: s {end['silhouette_predicted']:.2f}")
 
 
-def _distributions(block: Block, rate: float, seen: Seen) -> Drawing:
+def _paint_moments(figure: "Figure", seen: Seen) -> None:
+    columns = max(len(look["percents"]) for _, _, look in seen)
+    axes = figure.subplots(len(seen), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row_axes, (row, run, look) in zip(axes, seen, strict=True):
+        for at, line in enumerate(_scores(row, run, look)):
+            _scatter(row_axes[at], look["plane"][at], look["labels"])
+            scores = f"s {line['silhouette_true']:.2f}, kNN {line['neighbours']:.0f}"
+            when = f"{line['percent']} % (epoch {line['epoch']})"
+            row_axes[at].set_title(f"{row.label}, {when}\n{scores}", fontsize=6.5)
+
+
+def _scatter(axis: "Axes", points: NDArray[Any], classes: NDArray[Any]) -> None:
+    colours = "tab10" if classes.max() < 10 else "tab20"
+    x, y = points.astype(float).T
+    axis.scatter(x, y, c=classes % 20, cmap=colours, s=1.2, linewidths=0, rasterized=True, alpha=0.8)
+
+
+def _distributions(block: Block, rate: float, seen: Seen) -> list[Drawing]:
     lines: list[Line] = [
         {
             "row": row.label,
@@ -131,7 +179,7 @@ def _distributions(block: Block, rate: float, seen: Seen) -> Drawing:
         f"{np.median(look['distance']):.3f}"
         for row, _, look in seen
     )
-    return Drawing(
+    drawing = Drawing(
         slug("fig2", block.dataset, block.budget, f"{rate:g}"),
         f"Fig. 2: distributions after the replaced layer, {place(block)}, learning rate {rate:g}",
         "Values of seven channels for a batch of 256 test images in evaluation mode: histogram, mixture of "
@@ -147,6 +195,7 @@ def _distributions(block: Block, rate: float, seen: Seen) -> Drawing:
         lambda figure: _paint_distributions(figure, seen),
         (PAGE, 0.35 + 1.15 * len(seen)),
     )
+    return [drawing]
 
 
 def _paint_distributions(figure: "Figure", seen: Seen) -> None:
