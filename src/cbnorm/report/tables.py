@@ -173,7 +173,7 @@ def shown_cells(row: TableRow) -> list[Cell | None]:
 def unit(endpoint: Endpoint) -> str:
     """The metric of a table with its unit and the weights that it is of."""
     measure = " in per cent" if endpoint.metric == PRIMARY_METRIC else ""
-    return f"Test {endpoint.metric}{measure} of {_WEIGHTS[endpoint.weights]}"
+    return f"Test {endpoint.metric.removeprefix('test_')}{measure} of {_WEIGHTS[endpoint.weights]}"
 
 
 def _markdown_choice(row: TableRow, block: Block) -> str:
