@@ -117,6 +117,14 @@ def test_a_run_waits_while_another_process_trains_its_classifier(tmp_path) -> No
     assert store.status(run_id(wanted)) is None
 
 
+def test_folds_follow_the_seed_where_none_is_named() -> None:
+    words = ["dataset=oxford_pets_sample", "dataset.train_images=null", "task.group=species"]
+    for fold, seed, expected in (("null", 13, 3), ("null", 0, 0), ("7", 13, 7)):
+        chosen = compose_run([*words, f"dataset.fold={fold}", f"seed={seed}"])
+        assert chosen.fold == group_classifier(chosen).fold == expected
+    assert compose_run(["seed=4"]).fold == 0
+
+
 def test_speed_can_be_measured_before_the_classifier_is_there(tmp_path) -> None:
     wanted = config(Store(tmp_path / "runs"), "norm=scb", *GROUPED, ALL)
     with pytest.raises(CbnormError, match=r"the classifier of superclass, has no usable probabilities"):

@@ -254,7 +254,7 @@ def _check_combination(run: RunConfig) -> None:
             "raise it or set trainer.moments=[100]"
         )
     d = run.dataset
-    images = catalog.fold_counts(catalog.find(d.name), d.folds, d.fold)
+    images = catalog.fold_counts(catalog.find(d.name), d.folds, run.fold)
     catalog.check_folder(images, d.folder)
     catalog.check_numbers(images, d.val_images, d.train_images, d.test_images, d.image_size)
     if run.model.name == "shallow_cnn":

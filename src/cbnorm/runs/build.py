@@ -48,7 +48,7 @@ def load_data(config: RunConfig) -> ImageData:
         split_seed=d.split_seed,
         statistics=d.statistics,
         folds=d.folds,
-        fold=d.fold,
+        fold=config.fold,
     )
 
 

@@ -79,4 +79,5 @@ def _refuse_other_images(theirs: RunConfig, ours: RunConfig, run: str) -> None:
 
 
 def _images(config: RunConfig) -> dict[str, Any]:
-    return {key: value for key, value in config.dataset.model_dump().items() if key not in _FREE}
+    images = {key: value for key, value in config.dataset.model_dump().items() if key not in _FREE}
+    return images | {"fold": config.fold}
