@@ -128,6 +128,25 @@ def test_claims_compare_what_they_name(table: Path) -> None:
     assert taken.take(5).mean(-1) @ taken.weights == pytest.approx(0.22)
 
 
+def test_speed_by_a_distance_is_told_at_the_moments(table: Path) -> None:
+    speed = replace(read_claims("table5")[0], kind="speed", moment="reaching BN", metric="error")
+    made = records()
+    for one in made:
+        slow = one["config"]["norm"]["name"] == "bn"
+        for entry, error in zip(one["metrics"]["moments"], [0.9, 0.7, 0.5, 0.3], strict=True):
+            entry["last"]["target.error"] = error + (0.1 if slow else 0.0)
+    taken = sample(speed, collect("table5", made, filters={}).blocks[0], Evidence([]))
+    assert isinstance(taken, Sample)
+    # BN ends at 0.4, which it reaches then, and SCB passes at 75 % no sooner than 0.5: at 100 %.
+    assert taken.take(3).tolist() == [[100.0] * 3, [100.0] * 3]
+    for one in made:
+        if one["config"]["norm"]["name"] == "scb":
+            one["metrics"]["moments"][1]["last"]["target.error"] = 0.4
+    taken = sample(speed, collect("table5", made, filters={}).blocks[0], Evidence([]))
+    assert isinstance(taken, Sample)
+    assert taken.take(3).tolist() == [[50.0] * 3, [100.0] * 3]
+
+
 def test_places_of_the_paper_are_per_cent_of_its_epochs(table: Path) -> None:
     assert read_endpoint("table5") == Endpoint("error", "last", "lower", 200, ("f1",))
     assert read_cells("table5") == {("SVHN", "BN", 100, "error"): 0.5, ("MNIST", "BN", 100, "error"): 0.25}

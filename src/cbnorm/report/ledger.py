@@ -53,7 +53,8 @@ class Claim:
             those after a minus sign between spaces.
         b: Rows that they are compared with, likewise.
         metric: What is compared.
-        moment: When, in per cent of the budget's epochs; for speed, the row whose accuracy is to be reached.
+        moment: When, in per cent of the budget's epochs; for speed, the row whose accuracy is to be reached,
+            or whose distance, where `metric` names one instead of ``epochs``.
         better: ``higher`` or ``lower``.
         gap: The published difference, positive where the claim holds in print.
         at_least: The size that is claimed, where one is.

@@ -68,7 +68,8 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     labels = (*weights, *([reference] if reference else []))
     rows = {label: block.row(label, claim.dataset) for label in labels}
     percent = PRIMARY_PERCENT if reference else block.endpoint.percent(claim.moment)
-    metric = "" if reference else claim.metric
+    # Speed is told by validation after every epoch, or by a distance at the moments, which the claim names.
+    metric = "" if reference and claim.metric == "epochs" else claim.metric
     if percent is None or metric not in {"", block.endpoint.metric, *block.endpoint.further}:
         return f"no run records {claim.metric}"
     cells = {label: row.cell(percent, metric=metric) if row else None for label, row in rows.items()}
@@ -79,9 +80,11 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     seeds = sorted(set.intersection(*(set(cell.seeds) for cell in known.values())))
     compared = tuple(known[label] for label in weights)
     others: tuple[Cell, ...] = ()
-    if reference:
-        present = {label: row for label, row in rows.items() if row is not None}
-        compared_rows = [present[label] for label in weights]
+    present = {label: row for label, row in rows.items() if row is not None}
+    compared_rows = [present[label] for label in weights]
+    if reference and metric:
+        take = _moments(compared_rows, known[reference], seeds)
+    elif reference:
         seeds = _with_epochs(seeds, present[reference], compared_rows, evidence)
         take = _epochs(compared_rows, present[reference], seeds, evidence)
     else:
@@ -121,6 +124,24 @@ def _epochs(
         return np.array([[_share(row, run, goal, evidence) for run in _runs(row, wanted)] for row in rows])
 
     return take
+
+
+def _moments(rows: Sequence[TableRow], reference: Cell, seeds: Sequence[int]) -> Callable[[int], Array]:
+    """Per cent of the budget until a distance is no larger than the mean of the reference's last ones."""
+
+    def take(count: int) -> Array:
+        wanted = seeds[:count]
+        goal = float(np.mean(_pick(reference, wanted)))
+        return np.array([[_first(row, reference.metric, seed, goal) for seed in wanted] for row in rows])
+
+    return take
+
+
+def _first(row: TableRow, metric: str, seed: int, goal: float) -> float:
+    """The first moment with a distance of at most the goal; the whole budget where there is none."""
+    cells = row.at(row.endpoint.weights, metric)
+    reached = (cell.percent for cell in cells if seed in cell.seeds and _pick(cell, [seed])[0] <= goal)
+    return float(next(reached, PRIMARY_PERCENT))
 
 
 def _runs(row: TableRow, seeds: Sequence[int]) -> list[str]:
