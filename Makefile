@@ -81,7 +81,7 @@ bench-table1: $(READY) ## Table I measured: time, memory and values against K, C
 bench-runs: $(READY) ## What book-keeping costs per run and per record
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_runs.py $(ARGS)
 
-bench-train: $(READY) ## Images per second against a hand-written loop and a plain Lightning script (12 minutes)
+bench-train: $(READY) ## Images per second against a hand-written loop and a plain Lightning script (14 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_train.py --device $(DEVICE) $(ARGS)
 
 profile-train: $(READY) ## Where the time of a training step goes; traces in traces/

@@ -28,7 +28,7 @@ RESULTS = HERE.parent / "results" / "bench"
 PATIENCE = 600
 #: A loader's workers have so many batches ready when their turn comes, which cost nothing then.
 READY = 4
-BATCHES, SIZES = (32, 64, 128, 256, 512), (32, 48, 64, 96)
+BATCHES, SIZES = (32, 128, 256, 512), (32, 64, 96)
 COLUMNS = (
     *("device", "threads", "torch", "part", "network", "batch", "size", "precision", "contestant", "at_once"),
     *("images_per_second", "q25", "q75", "of_limit", "of_limit_q25", "of_limit_q75", "cpu_ms", "peak_mb"),
@@ -301,8 +301,8 @@ def main() -> None:
     parser.add_argument(
         "--networks", nargs="+", default=list(contestants.NETWORKS), choices=contestants.NETWORKS
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.5, help="of a turn")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-curves", action="store_true")
     parser.add_argument("--quick", action="store_true", help="two contestants, two tiny turns")
