@@ -71,7 +71,7 @@ def material(
             (root / run / "record.json").write_text("{}")
             lines = "".join(json.dumps(line) + "\n" for line in history(entry, seed))
             (root / run / "history.jsonl").write_text(lines)
-    block = Block(experiment, "made-up data", "made_up", 1000, "sound", budget, tuple(rows))
+    block = Block(experiment, "made-up data", "cifar100", 1000, "sound", budget, tuple(rows))
     evidence = Evidence([])
     evidence.stores = [Store(root)]
     return Material(evidence, [Collected(Collection(experiment, [block]), [], runnable=True)], root, root)

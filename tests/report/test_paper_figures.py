@@ -140,6 +140,7 @@ def test_figure_13_has_both_losses_of_three_rows(making_figures: SimpleNamespace
     assert {line["panel"] for line in drawing.lines} == {"training loss", "validation loss"}
     assert len({line["row"] for line in drawing.lines}) == 3
     assert b"ln 5: knowing the superclass" in draw(drawing, "svg")
+    assert b"ln 100: guessing the class" in draw(drawing, "svg")
 
 
 def test_figure_14_says_how_much_of_a_component_is_the_superclass(
@@ -150,6 +151,7 @@ def test_figure_14_says_how_much_of_a_component_is_the_superclass(
     shares = [line["between_groups"] for line in one(made).lines]
     assert len(shares) == 5
     assert all(0.5 < share < 1 for share in shares)  # variance 4 between groups, 1 within
+    assert "coloured by the superclass, which the network was told" in made[0].caption
 
 
 def test_figure_10_keeps_distances_and_conditions_apart(

@@ -198,8 +198,17 @@ def _value(cell: Cell | None, material: Material) -> Value:
         record = material.records[run]
         minutes = record.get("seconds", {}).get("total", 0) / 60
         origin = f"commit {_commit(record)}, {machine(record)}, {minutes:.0f} min"
-        lines.append(f"seed {seed}: {value:.2f}, run {run}, {origin}")
+        lines.append(f"seed {seed}: {number(value)}, run {run}, {origin}")
     return Value(mean_sd(cell), tuple(lines))
+
+
+def number(value: float) -> str:
+    """A value as text: percentages and distances with two decimals, smaller numbers with four digits.
+
+    >>> number(70.0), number(0.12345)
+    ('70.00', '0.1235')
+    """
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
 
 
 def _missing(entry: Collected) -> Missing | None:

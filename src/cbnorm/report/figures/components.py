@@ -19,13 +19,13 @@ _SHOWN, _BINS = 5, 30
 
 
 def principal_components(material: Material) -> Made:
-    """A figure per row of Table VII whose runs keep components."""
+    """A figure per row of Table VII whose runs keep components; one for all readings of a run."""
     made = [
         drawing
         for block in material.blocks("table7")
-        for row in block.rows
+        for row in {runs_of(row): row for row in reversed(block.rows)}.values()
         if (drawing := _figure(block, row, material))
-    ]
+    ][::-1]
     return made or "no run of table7 keeps principal components: make reproduce-table7"
 
 
@@ -34,7 +34,10 @@ def _figure(block: Block, row: TableRow, material: Material) -> Drawing | None:
     found = _components(material, runs[0], row.main[-1].epoch) if runs and row.main else None
     if found is None:
         return None
-    values, groups, explained = found
+    values, explained, labels = found
+    told = _clusters(material, runs[0], len(values))
+    others = (_clusters(material, run, len(values)) for other in block.rows for run in runs_of(other)[:1])
+    groups = told if told is not None else next((ids for ids in others if ids is not None), labels)
     lines: list[Line] = [
         {
             "component": number + 1,
@@ -48,15 +51,18 @@ def _figure(block: Block, row: TableRow, material: Material) -> Drawing | None:
         for number, column in enumerate(values.T)
     ]
     shares = ", ".join(f"{line['between_groups']:.0%}" for line in lines)
+    words = "class" if groups is labels else "superclass"
+    hint = (
+        "which the network was told: groups of colour are its input, not its merit."
+        if told is not None
+        else "which the network was not told."
+    )
     return Drawing(
         slug("fig14", row.label, block.dataset, block.budget),
         f"Fig. 14: principal components, {row.label}, {place(block)}",
-        "Features that the last linear layer sees of the test images, seed 0. Diagonal: histogram and the "
-        "normal "
-        "density of the same mean and deviation. Elsewhere: pairs, coloured by the superclass, which the "
-        "layer "
-        "on the image was told: groups of colour are its input, not its merit. Share of each component's "
-        f"variance that lies between superclasses: {shares}.",
+        "Features that the last linear layer sees of the test images, seed 0. Diagonal: histogram, and the "
+        "normal density of the same mean and deviation. Elsewhere: pairs, coloured by the "
+        f"{words}, {hint} Share of each component's variance that lies between them: {shares}.",
         f"A grid of {len(lines)} by {len(lines)} panels of principal components.",
         lines,
         lambda figure: _paint(figure, values, groups),
@@ -66,7 +72,8 @@ def _figure(block: Block, row: TableRow, material: Material) -> Drawing | None:
 
 def _components(
     material: Material, run: str, epoch: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]] | None:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]] | None:
+    """Components (n, 5), their shares of the variance (5,), and classes (n,); None if they weren't kept."""
     folder = material.evidence.folder(run)
     try:
         if folder is None:
@@ -74,14 +81,22 @@ def _components(
         with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
             values = arrays[f"components_best_epoch{epoch}"][:, :_SHOWN].astype(float)
             explained = arrays[f"explained_best_epoch{epoch}"][:_SHOWN].astype(float)
-            groups = arrays["labels"].astype(int)
-        clusters = folder / "clusters.npz"
-        if clusters.is_file():
-            with np.load(clusters, allow_pickle=False) as ids:
-                groups = ids["test"].astype(int)
+            return values, explained, arrays["labels"].astype(int)
     except (OSError, KeyError, ValueError):
         return None
-    return values, groups, explained
+
+
+def _clusters(material: Material, run: str, count: int) -> NDArray[np.int64] | None:
+    """Ids of so many test images that a run was told, if it was."""
+    folder = material.evidence.folder(run)
+    try:
+        if folder is None:
+            return None
+        with np.load(folder / "clusters.npz", allow_pickle=False) as arrays:
+            ids: NDArray[np.int64] = arrays["test"].astype(int)
+            return ids if len(ids) == count else None
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def skewness(values: NDArray[np.float64]) -> float:
@@ -120,10 +135,8 @@ def _paint(figure: "Figure", values: NDArray[np.float64], groups: NDArray[np.int
             if i == j:
                 _histogram(axis, values[:, i])
             else:
-                colours = groups % 20
-                axis.scatter(
-                    values[:, j], values[:, i], c=colours, cmap="tab20", s=0.4, linewidths=0, rasterized=True
-                )
+                looks = {"c": groups % 20, "cmap": "tab20", "s": max(0.4, 800 / len(groups))}
+                axis.scatter(values[:, j], values[:, i], linewidths=0, rasterized=True, **looks)
             if i == count - 1:
                 axis.set_xlabel(f"component {j + 1}")
             if j == 0:

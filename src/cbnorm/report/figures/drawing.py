@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: Width in inches of a column and of a page of the paper's layout.
 COLUMN, PAGE = 3.5, 7.16
-_DPI = 200
+#: Of files, and of pixels within a page, which should stay light.
+_DPI, _INLINE_DPI = 200, 90
 
 Line = dict[str, Any]
 
@@ -63,7 +64,7 @@ def _plain(value: Any) -> Any:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
-def draw(drawing: Drawing, kind: str, *, transparent: bool = False) -> bytes:
+def draw(drawing: Drawing, kind: str, *, transparent: bool = False, dpi: int = _DPI) -> bytes:
     """A figure as ``png`` or ``svg``; without a date, so that the same numbers give the same file.
 
     Raises:
@@ -80,7 +81,7 @@ def draw(drawing: Drawing, kind: str, *, transparent: bool = False) -> bytes:
     with mpl.rc_context(style()):
         figure = Figure(figsize=drawing.size, layout="constrained")
         drawing.paint(figure)
-        figure.savefig(buffer, format=kind, dpi=_DPI, transparent=transparent, metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=dpi, transparent=transparent, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -103,7 +104,7 @@ def drawn(folder: Path, drawing: Drawing) -> bool:
 
 def inline(drawing: Drawing) -> str:
     """A figure as SVG to be put into a page: its ids are its own, its ink is the page's."""
-    text = draw(drawing, "svg", transparent=True).decode()
+    text = draw(drawing, "svg", transparent=True, dpi=_INLINE_DPI).decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\b(id=")', rf"\g<1>{drawing.name}-", text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{drawing.name}-", text)
