@@ -102,6 +102,7 @@ LATER_VALUES: dict[str, Any] = {
     "norm.separate": True,
     "partition.test": "refit",
     "task.test_curve": True,
+    "task.confident": True,
     "task.labels": "superclass",
     "task.group": "superclass",
     "task.readings": ["unknown"],

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cbnorm.config.compose import compose_run
-from cbnorm.tasks.classification import Classification
+from cbnorm.tasks.classification import Classification, ClassificationReader
 from cbnorm.tasks.predictions import Predictions, predict
 
 
@@ -72,7 +72,7 @@ def test_macro_metrics_agree_with_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     labels, predicted = torch.randint(6, (2, 200), generator=generator)
     predicted[predicted == 5] = 0  # one class is never predicted
-    reading = Predictions(labels, predicted, *[torch.zeros(200)] * 4).macro(6)
+    reading = Predictions(labels, predicted, *[torch.zeros(200)] * 5).macro(6)
     expected = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)[:3]
     assert list(reading.values()) == pytest.approx([100 * value for value in expected])
 
@@ -94,3 +94,25 @@ def test_top5_and_the_authors_precision_and_recall_agree_with_their_definitions(
     assert reading.released() == pytest.approx(
         {"threshold_precision": 100 * hits / chosen.sum().item(), "threshold_recall": 100 * hits / 50}
     )
+
+
+def test_confident_precision_and_recall_are_keras_on_probabilities(task: Classification) -> None:
+    from torchmetrics.functional.classification import multilabel_precision, multilabel_recall
+
+    task.model.layer = nn.Linear(3, 7)
+    with torch.no_grad():
+        task.model.layer.weight.mul_(20)
+    images, labels = (torch.cat(part) for part in list(zip(*batches(50, 11), strict=True))[:2])
+    probabilities, true = task.model.eval()(images).softmax(1), F.one_hot(labels, 7)
+    options = {"num_labels": 7, "threshold": 0.5, "average": "micro"}
+    found = predict(task, batches(50, 11)).confident()
+    assert 0 < found["confident_recall"] < found["confident_precision"] < 100
+    assert found == pytest.approx(
+        {
+            "confident_precision": 100 * multilabel_precision(probabilities, true, **options).item(),
+            "confident_recall": 100 * multilabel_recall(probabilities, true, **options).item(),
+        }
+    )
+    plain = ClassificationReader(7, [], batches(50, 11)).read(task).metrics
+    longer = ClassificationReader(7, [], batches(50, 11), confident=True).read(task).metrics
+    assert longer == plain | found

@@ -162,6 +162,7 @@ class TaskConfig(Group):
 
     name: Literal["classification", "gan", "adamatch"]
     test_curve: bool
+    confident: bool
     labels: str
     group: str | None
     readings: list[Literal["unknown", "predicted", "averaged", "permuted", "masked"]]
@@ -271,7 +272,7 @@ SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
 
 #: Which options of :class:`TaskConfig` each task reads.
 TASK_OPTIONS: dict[str, tuple[str, ...]] = {
-    "classification": ("test_curve", "labels", "group", "readings", "select", "components"),
+    "classification": ("test_curve", "confident", "labels", "group", "readings", "select", "components"),
     "gan": ("latent", "samples", "references", "features"),
     "adamatch": (
         "target_ratio",
@@ -303,6 +304,7 @@ LATER_OPTIONS: dict[str, Any] = {
     "norm.separate": False,
     "partition.test": "predict",
     "task.test_curve": False,
+    "task.confident": False,
     "task.labels": "class",
     "task.group": None,
     "task.readings": [],

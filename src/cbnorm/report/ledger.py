@@ -12,6 +12,7 @@ from cbnorm.runs.files import read_table
 
 #: (data set, row, per cent of the epochs, metric) -> published value.
 Cells = dict[tuple[str, str, int, str], float]
+_PER_CENT = frozenset({"accuracy", "precision", "recall", "f1"})
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _claims(path: Path) -> list[Claim]:
 
 def _cell(line: dict[str, str]) -> PaperCell:
     value = _finite(line["value"])
-    if line["metric"] in {"accuracy", "precision", "recall", "f1"} and not 0 <= value <= 100:
+    if line["metric"].removeprefix("confident_") in _PER_CENT and not 0 <= value <= 100:
         raise ValueError(f"{line['metric']} {value} is not per cent")
     place = (line["dataset"], line["row"], line["moment"], line["metric"])
     return PaperCell(*place, value, line.get("bold") == "bold", line.get("note", ""))

@@ -54,6 +54,7 @@ def reader_of(
         test,
         conditions(config, data, clusters),
         test_curve=task.test_curve,
+        confident=task.confident,
         select=task.select,
         probabilities=task.labels != "class",
         components=task.components,

@@ -54,6 +54,7 @@ class ClassificationReader:
         test: Batches of the test images.
         conditions: Further readings of the test images by name, such as ids that are unknown.
         test_curve: Read the test images after every epoch too, for the history; nothing is selected by it.
+        confident: Also precision and recall of predictions with a probability above one half.
         select: ``accuracy`` or ``loss`` on the validation images.
         probabilities: Keep the probability of every class for every test image, in half precision.
         components: Keep so many principal components of what the last linear layer sees of the test images.
@@ -67,12 +68,13 @@ class ClassificationReader:
         conditions: Mapping[str, Condition] | None = None,
         *,
         test_curve: bool = False,
+        confident: bool = False,
         select: str = "accuracy",
         probabilities: bool = False,
         components: int = 0,
     ) -> None:
         self.num_classes, self.val, self.test = num_classes, val, test
-        self.test_curve, self.select = test_curve, select
+        self.test_curve, self.confident, self.select = test_curve, confident, select
         self.probabilities, self.components = probabilities, components
         self.conditions = dict(conditions or {})
 
@@ -109,6 +111,7 @@ class ClassificationReader:
 
     def _metrics(self, reading: Predictions) -> Metrics:
         averaged = reading.macro(self.num_classes) | {"top5": reading.top5} | reading.released()
+        averaged |= reading.confident() if self.confident else {}
         return {"accuracy": reading.accuracy, "loss": finite(reading.loss)} | averaged
 
 

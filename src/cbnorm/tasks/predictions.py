@@ -25,6 +25,7 @@ class Predictions:
         ranks: How many classes have a larger logit than the true one, ``(N,)`` int64.
         above: How many logits exceed 0.5, ``(N,)`` int64.
         hit: Whether the true class's logit exceeds 0.5, ``(N,)`` bool.
+        sure: Whether the largest probability exceeds 0.5, ``(N,)`` bool.
     """
 
     labels: Tensor
@@ -33,6 +34,7 @@ class Predictions:
     ranks: Tensor
     above: Tensor
     hit: Tensor
+    sure: Tensor
 
     @property
     def accuracy(self) -> float:
@@ -59,6 +61,18 @@ class Predictions:
         return {
             "threshold_precision": 100 * hits / max(self.above.sum().item(), 1),
             "threshold_recall": 100 * hits / max(len(self.hit), 1),
+        }
+
+    def confident(self) -> dict[str, float]:
+        """Precision and recall in per cent of predictions with a probability above one half.
+
+        Keras' metrics at their threshold on probabilities, pooled over all images and classes: at most one
+        class of an image counts as predicted, and none of an image without a clear favourite.
+        """
+        hits = (self.sure & (self.labels == self.predicted)).sum().item()
+        return {
+            "confident_precision": 100 * hits / max(self.sure.sum().item(), 1),
+            "confident_recall": 100 * hits / max(len(self.sure), 1),
         }
 
     def macro(self, num_classes: int) -> dict[str, float]:
@@ -108,6 +122,7 @@ def predict(task: nn.Module, batches: Iterable[Batch], condition: Condition | No
                 (logits > true).sum(1),
                 (logits > _THRESHOLD).sum(1),
                 true[:, 0] > _THRESHOLD,
+                logits.softmax(1).amax(1) > _THRESHOLD,
             )
         )
     task.train(training)
