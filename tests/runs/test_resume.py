@@ -32,8 +32,9 @@ WORDS = [
     "trainer.precision=fp32",
     "trainer.moments=[50,100]",
 ]
-#: The last has a rate that falls inside the first epoch and again inside the second.
-ROWS = ["norm=mn", "norm=scb", "norm=ucb", "norm=bn optimizer=sgd optimizer.milestones=[0.3,0.8]"]
+#: The second is read in further ways; the last has a rate that falls inside both epochs.
+READ = "norm=scb task.readings=[unknown,permuted] task.components=2 trainer.patience=1 task.select=loss"
+ROWS = ["norm=mn", READ, "norm=ucb", "norm=bn optimizer=sgd optimizer.milestones=[0.3,0.8]"]
 
 
 def config(*words: str) -> RunConfig:
