@@ -1,5 +1,8 @@
 """Clusters of what the network of a finished run sees: end to end, and what is refused."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +132,41 @@ def test_networks_that_do_not_fit_are_refused(
     with pytest.raises(CbnormError, match=message) as caught:
         build(config(store, "partition=mn_components", *given, *words), torch.device("cpu"))
     assert "\n" not in str(caught.value)
+
+
+def earlier(store: Store, root: Path, change: Callable[[dict], object]) -> Store:
+    """A store with the run as an earlier version might have recorded it."""
+    run = run_id(compose_run([*WORDS, "norm=bn"]))
+    shutil.copytree(store.folder(run), root / run)
+    record = json.loads((root / run / "record.json").read_text())
+    change(record["config"])
+    (root / run / "record.json").write_text(json.dumps(record))
+    return Store(root)
+
+
+def test_networks_of_earlier_versions_are_looked_at_as_well(
+    own_data: Path, store: Store, tmp_path: Path
+) -> None:
+    """Their records lack options that came later, and have presets that are gone."""
+
+    def change(config: dict) -> None:
+        for group, key in (("dataset", "split"), ("model", "head"), ("trainer", "keep"), ("task", "labels")):
+            del config[group][key]
+        config["presets"]["scb"] = {"scale": "consistent"}
+
+    old = earlier(store, tmp_path / "old", change)
+    parts = build(with_network(old, "partition.clusters=2"), torch.device("cpu"))
+    expected = build(with_network(store, "partition.clusters=2"), torch.device("cpu"))
+    assert parts.clusters["train"].tolist() == expected.clusters["train"].tolist()
+
+
+@pytest.mark.parametrize(("group", "key", "value"), [("model", "gone", 1), ("optimizer", "lr", 0.5)])
+def test_a_record_whose_config_means_something_else_is_refused(
+    own_data: Path, store: Store, tmp_path: Path, group: str, key: str, value: float
+) -> None:
+    old = earlier(store, tmp_path / "old", lambda config: config[group].update({key: value}))
+    with pytest.raises(CbnormError, match="comes from an earlier version: train it again"):
+        build(with_network(old), torch.device("cpu"))
 
 
 def test_fewer_or_other_training_images_are_no_obstacle(own_data: Path, store: Store) -> None:

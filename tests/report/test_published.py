@@ -12,7 +12,9 @@ from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import figures
 from cbnorm.report.readme import fill
 from cbnorm.report.summary import collect_all
+from cbnorm.runs.identity import digest, identity
 from cbnorm.runs.store import Store
+from cbnorm.runs.trained import config_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -47,6 +49,12 @@ def test_published_records_come_from_committed_code_and_name_no_place(records: l
         assert not record["versions"]["commit"].endswith("-dirty")
         assert record["status"] in {"done", "diverged"}
         assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", str(record))
+
+
+def test_published_runs_are_understood_by_the_configs_of_today(records: list[dict]) -> None:
+    for record in records:
+        config = config_of(record)
+        assert digest(identity(config, record["identity"]["data"])) == record["id"]
 
 
 def test_the_page_of_claims_follows_from_the_published_records() -> None:

@@ -1,5 +1,6 @@
 """The network of a finished run, as a source of activations."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from cbnorm.config.canonical import differences
+from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.choices import needs_clusters
-from cbnorm.config.schema import RunConfig
+from cbnorm.config.compose import compose_run
+from cbnorm.config.schema import LATER_OPTIONS, RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.partitions import Activations
 from cbnorm.runs import weights
@@ -57,11 +59,47 @@ def activations(
         raise CbnormError(f"partition.layer={layer}: {error} (run {run})") from error
 
 
-def _config(record: Record, run: str) -> RunConfig:
+def config_of(record: Record) -> RunConfig:
+    """The config that a record was made with, also when options have come since.
+
+    A later option has the value under which the run is what it was; what the run doesn't read has any.
+
+    Raises:
+        CbnormError: The run is of a version whose configs mean something else.
+    """
+    known = compose_run([]).model_dump()
+    for option, before in LATER_OPTIONS.items():
+        *groups, key = option.split(".")
+        place = known
+        for group in groups:
+            place = place[group]
+        place[key] = before
+    # Presets have done their work; their own options come and go.
+    own = {key: value for key, value in record["config"].items() if key != "presets"}
     try:
-        config = RunConfig.model_validate(record["config"] | {"store": ""})
+        config = RunConfig.model_validate(_over(known, own) | {"store": ""})
     except ValidationError as error:
-        raise CbnormError(f"run {run} comes from an earlier version: train it again") from error
+        raise _too_early(record) from error
+    if json.loads(json.dumps(canonical(config))) != record["identity"]["config"]:
+        raise _too_early(record)
+    return config
+
+
+def _over(known: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Nested values with others laid over them."""
+    found = dict(known)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _over(found[key], value) if both else value
+    return found
+
+
+def _too_early(record: Record) -> CbnormError:
+    return CbnormError(f"run {record['id']} comes from an earlier version: train it again")
+
+
+def _config(record: Record, run: str) -> RunConfig:
+    config = config_of(record)
     if needs_clusters(config.norm.name):
         raise CbnormError(
             f"partition.run={run} takes clusters itself (norm={config.norm.name}): name one of bn"
