@@ -125,4 +125,4 @@ gpu-bundle: $(READY) ## Pack source, wheels and data for a machine without netwo
 	$(BIN)/python scripts/gpu_bundle.py $(ARGS)
 
 clean: ## Remove what was built; runs and data stay
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site results/report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis
