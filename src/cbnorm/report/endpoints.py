@@ -17,6 +17,12 @@ Record = dict[str, Any]
 #: Readings of the test set: weights of the best validation accuracy so far, and last weights.
 READINGS = ("best", "last")
 PRIMARY_PERCENT, PRIMARY_METRIC = 100, "accuracy"
+#: Metrics in per cent.
+PER_CENT = frozenset(
+    f"{kind}{name}"
+    for kind in ("", "threshold_", "confident_", "weighted_")
+    for name in (PRIMARY_METRIC, "precision", "recall", "f1", "top5")
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
-from cbnorm.report.endpoints import PRIMARY_METRIC, Endpoint
+from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC, Endpoint
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -203,8 +203,8 @@ def _mean(cell: Cell) -> str:
 
 
 def _digits(cell: Cell) -> int:
-    """Per cent have two decimals, smaller numbers four."""
-    return 2 if cell.mean is None or abs(cell.mean) >= 10 or "accuracy" in cell.metric else 4
+    """Per cent and large numbers have two decimals, others four."""
+    return 2 if cell.mean is None or abs(cell.mean) >= 10 or cell.metric in PER_CENT else 4
 
 
 def _number(value: float | None, digits: int = 2) -> str:
