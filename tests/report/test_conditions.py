@@ -117,8 +117,8 @@ def test_blocks_about_several_metrics_name_them(table: Path) -> None:
     head, *lines = paper_layout([full, replace(full, rows=rows)]).splitlines()
     assert ",epochs,metric,25 %" in head
     assert head.endswith(",100 %,f1,error")
-    assert lines[0].split(",")[-2:] == ["60.00", "0.5200"]
-    assert lines[len(full.rows)].split(",")[-2:] == ["60.00", "0.5200"]
+    assert lines[0].split(",")[-2:] == ["6.00", "0.5200"]
+    assert lines[len(full.rows)].split(",")[-2:] == ["6.00", "0.5200"]
 
 
 def test_claims_compare_what_they_name(table: Path) -> None:
