@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from cbnorm.config.canonical import canonical, flatten
 from cbnorm.config.compose import compose_run
-from cbnorm.config.schema import (
+from cbnorm.config.options import (
     LATER_OPTIONS,
     MODEL_OPTIONS,
     NORM_OPTIONS,
     OPTIMIZER_OPTIONS,
     SCHEDULE_OPTIONS,
     TASK_OPTIONS,
-    RunConfig,
 )
+from cbnorm.config.schema import RunConfig
 from cbnorm.runs.identity import digest, identity, row_of, run_id
 
 BASE = compose_run(["norm=ucb"])

@@ -3,7 +3,8 @@
 from typing import Any
 
 from cbnorm.config.choices import needs_clusters, options_read, qualified
-from cbnorm.config.schema import LATER_OPTIONS, RunConfig
+from cbnorm.config.options import LATER_OPTIONS
+from cbnorm.config.schema import RunConfig
 from cbnorm.partitions.choices import counted
 
 #: Names of bundles, destinations, places of execution and what is kept: they can't change a number.
@@ -18,7 +19,7 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     Two configs with equal canonical values are the same run: options that the chosen norm, model,
     optimizer and task ignore, the partition when the norm takes no clusters, names of presets, the logger,
     the place of execution and of the data are left out, and so are later options at the value that
-    changes nothing (:data:`cbnorm.config.schema.LATER_OPTIONS`). What another package brings along
+    changes nothing (:data:`cbnorm.config.options.LATER_OPTIONS`). What another package brings along
     is called by its package and name.
     """
     values = config.model_dump(exclude=_IGNORED)

@@ -7,15 +7,15 @@ from types import ModuleType
 
 from cbnorm import plugins
 from cbnorm.config.locations import conf_dir, experiments_dir
-from cbnorm.config.schema import (
+from cbnorm.config.options import (
     CLUSTERED_NORMS,
     MODEL_OPTIONS,
     NORM_OPTIONS,
     OPTIMIZER_OPTIONS,
     SCHEDULE_OPTIONS,
     TASK_OPTIONS,
-    RunConfig,
 )
+from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from cbnorm.config.canonical import flatten
 from cbnorm.config.compose import compose_run
 from cbnorm.config.locations import experiments_dir
-from cbnorm.config.schema import CLUSTERED_NORMS, NORM_OPTIONS, RunConfig
+from cbnorm.config.options import CLUSTERED_NORMS, NORM_OPTIONS
+from cbnorm.config.schema import RunConfig
 from cbnorm.runs.files import read_table
 
 PROTOCOLS = ("paper", "released", "sound")

@@ -7,7 +7,8 @@ from torch import nn
 
 from cbnorm import plugins
 from cbnorm.config.choices import is_own, needs_clusters
-from cbnorm.config.schema import MODEL_OPTIONS, NORM_OPTIONS, ModelConfig, NormConfig
+from cbnorm.config.options import MODEL_OPTIONS, NORM_OPTIONS
+from cbnorm.config.schema import ModelConfig, NormConfig
 from cbnorm.errors import CbnormError
 from cbnorm.models import MODELS
 from cbnorm.norms import create_norm, takes_clusters

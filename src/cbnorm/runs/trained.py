@@ -11,7 +11,8 @@ from torch import nn
 from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.choices import needs_clusters
 from cbnorm.config.compose import compose_run
-from cbnorm.config.schema import LATER_OPTIONS, RunConfig
+from cbnorm.config.options import LATER_OPTIONS
+from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.partitions import Activations
 from cbnorm.runs import weights
