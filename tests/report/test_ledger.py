@@ -206,7 +206,7 @@ def test_the_base_form_has_more_parameters_than_the_one_it_is_said_to_be_smaller
 
 
 def test_experiments_without_rows_are_told_apart_from_unknown_ones() -> None:
-    with pytest.raises(CbnormError, match="cost can't be run yet"):
+    with pytest.raises(CbnormError, match="cost has no rows to train"):
         find_experiment("cost")
     with pytest.raises(CbnormError, match=r"unknown experiment 'table55'.*did you mean 'table5'"):
         find_experiment("table55")

@@ -116,7 +116,7 @@ def test_filters_leave_other_blocks_out(
     [
         (["collect"], "which table?"),
         (["collect", "table5", "table6"], "which table?"),
-        (["collect", "cost"], "cost can't be run yet"),
+        (["collect", "cost"], "cost has no rows to train"),
         (["collect", "all", "seeds=3"], "'seeds=3' means nothing to collect"),
         (["collect", "all", "store=a,b"], "there is no store a"),
         (["explain"], "write cbnorm explain"),

@@ -218,8 +218,6 @@ def _missing(entry: Collected) -> Missing | None:
     if silent:
         counts = Counter(told.claim.dataset or "several data sets" for told in silent)
         lines.append(f"claims without runs: {', '.join(f'{n} on {data}' for data, n in counts.items())}")
-    elif not entry.runnable and not any(told.verdict in _WORDS[:-1] for told in entry.verdicts):
-        lines.append("it can't be run yet")
     elif entry.runnable and not found.blocks:
         lines.append("no run at all")
     if entry.runnable and not any(block.budget == "full" for block in found.blocks):

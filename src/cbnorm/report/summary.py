@@ -70,7 +70,7 @@ def _write(entry: Collected, out: Path) -> list[str]:
         write_tables(found, folder)
     if any(told.budget or told.verdict != "not testable" for told in entry.verdicts):
         write_claims(found.experiment, entry.verdicts, folder)
-    lines = [f"{found.experiment}: {'no runs' if entry.runnable else 'no rows that could be run'}"]
+    lines = [f"{found.experiment}: {'no runs' if entry.runnable else 'claims about layers'}"]
     if found.blocks:
         lines = [f"{found.experiment}:"]
     for block in found.blocks:

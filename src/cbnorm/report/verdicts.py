@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cbnorm.config.choices import experiments
 from cbnorm.report.blocks import Block, Collection
 from cbnorm.report.costs import cost_verdict, count_verdict
 from cbnorm.report.evidence import Evidence
@@ -77,14 +76,13 @@ def judge(found: Collection, evidence: Evidence) -> list[Verdict]:
             places[block.budget, block.protocol].append(block)
     told = [v for place, blocks in places.items() for v in _judge_place(claims, blocks, evidence, *place)]
     met = {verdict.claim.id for verdict in told}
-    silence = NOT_RUN if found.experiment in experiments() else f"{found.experiment} can't be run yet"
-    return told + [_without_runs(claim, silence) for claim in claims if claim.id not in met]
+    return told + [_without_runs(claim) for claim in claims if claim.id not in met]
 
 
-def _without_runs(claim: Claim, silence: str) -> Verdict:
+def _without_runs(claim: Claim) -> Verdict:
     if claim.kind in {"cost", "count"} and not claim.testable:
         return Verdict(claim, **(cost_verdict(claim) if claim.kind == "cost" else count_verdict(claim)))
-    return Verdict(claim, remark=claim.testable or silence)
+    return Verdict(claim, remark=claim.testable or NOT_RUN)
 
 
 def _judge_place(

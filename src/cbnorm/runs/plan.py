@@ -50,7 +50,7 @@ def find_experiment(name: str) -> str:
     """
     known = experiments()
     if name not in known and (experiments_dir() / Path(name).name / "claims.csv").is_file():
-        raise CbnormError(f"{name} can't be run yet: its claims are known, its rows are not; see collect all")
+        raise CbnormError(f"{name} has no rows to train, only claims: cbnorm collect all answers them")
     if name not in known:
         raise CbnormError(f"unknown experiment '{name}': {nearest(name, known)}")
     return name
