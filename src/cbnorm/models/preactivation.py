@@ -20,4 +20,6 @@ class NormReluConv(nn.Module):
 
     def activation(self, x: Tensor, clusters: Tensor | None = None) -> Tensor:
         """What the convolution sees."""
-        return F.relu(apply_norm(self.norm, x, clusters))
+        # Batch normalization keeps its input, not its output: 4 % of a DenseNet's step for one tensor less.
+        fresh = self.training and isinstance(self.norm, nn.BatchNorm2d)
+        return F.relu(apply_norm(self.norm, x, clusters), inplace=fresh)
