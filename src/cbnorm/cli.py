@@ -4,7 +4,6 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cbnorm
 from cbnorm.errors import CbnormError, unexpected
@@ -113,61 +112,10 @@ def _train(words: list[str]) -> int:
     return train(words)
 
 
-def _take(words: Sequence[str], *own: str) -> tuple[dict[str, str], list[str]]:
-    """Split a command's own words from the overrides that are for Hydra."""
-    taken, rest = {}, []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if word.startswith("-"):
-            raise CbnormError(f"unknown option '{word}': write key=value; see cbnorm --help")
-        if key in own and equals:
-            taken[key] = value
-        else:
-            rest.append(word)
-    return taken, rest
-
-
-def _experiment(words: list[str], command: str) -> tuple[str, list[str]]:
-    if not words or "=" in words[0]:
-        raise CbnormError(f"which table? write cbnorm {command} table5")
-    from cbnorm.runs.plan import find_experiment
-
-    return find_experiment(words[0]), words[1:]
-
-
 def _reproduce(words: list[str]) -> int:
-    from cbnorm.config.canonical import PLACE_OF_EXECUTION
-    from cbnorm.report.collect import collect
-    from cbnorm.report.tables import write_tables
-    from cbnorm.runs.packing import parse_jobs
-    from cbnorm.runs.plan import parse_seeds, plan
-    from cbnorm.runs.store import Store
-    from cbnorm.runs.sweep import sweep
+    from cbnorm.report.reproduce import reproduce
 
-    experiment, words = _experiment(words, "reproduce")
-    own, overrides = _take(words, "seeds", "jobs", "rows", "again", "out")
-    labels = own["rows"].split(",") if "rows" in own else []
-    planned = plan(
-        experiment,
-        overrides,
-        seeds=parse_seeds(own.get("seeds", "0")),
-        labels=labels,
-    )
-    first = planned[0].config
-    store = Store(first.store)
-    complete = sweep(
-        planned, store, jobs=parse_jobs(own.get("jobs")), again=_flag(own.get("again", "false"), "again")
-    )
-    filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
-    presets = {"dataset", "protocol", "budget", "store", "logger"}
-    presets |= {f"trainer.{option}" for option in PLACE_OF_EXECUTION}
-    custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in presets]
-    records, damaged = store.survey()
-    # What some control changes may be among the overrides, which then go for the rows that were trained.
-    shown = ["rows", *labels] if custom else ["all"]
-    found = collect(experiment, records, filters=filters, overrides=custom, labels=shown, damaged=damaged)
-    _show(write_tables(found, Path(own.get("out", store.root / "tables"))))
-    return 0 if complete else 1
+    return reproduce(words)
 
 
 def _campaign(words: list[str]) -> int:
@@ -210,20 +158,6 @@ def _report(words: list[str]) -> int:
     from cbnorm.report.front import report_command
 
     return report_command(words)
-
-
-def _show(paths: Sequence[Path]) -> None:
-    """Print the table as Markdown, then where the files are."""
-    for path in paths:
-        if path.suffix == ".md":
-            print(path.read_text(encoding="utf8"))
-    print("Written: " + ", ".join(str(path) for path in paths))
-
-
-def _flag(text: str, key: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise CbnormError(f"{key}={text} must be true or false")
-    return text.lower() == "true"
 
 
 def _runs(words: list[str]) -> int:

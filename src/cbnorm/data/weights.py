@@ -110,10 +110,10 @@ def present(weights: Weights) -> Path | None:
         CbnormError: The file is there, but is another one or can't be read.
     """
     path = path_of(weights)
-    if not path.exists():
-        return None
     try:
         found = checksum(path, "sha256")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise CbnormError(f"{path} can't be read ({error.strerror}); make it readable") from error
     if not found.startswith(weights.sha256):

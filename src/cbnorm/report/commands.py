@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cbnorm.config.compose import parse
 from cbnorm.errors import CbnormError
+from cbnorm.report.blocks import Collection
 from cbnorm.report.claim_tables import write_claims
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
@@ -13,7 +14,7 @@ from cbnorm.report.explain_claim import explain_claim
 from cbnorm.report.publish import publish, rebuild
 from cbnorm.report.summary import collect_all
 from cbnorm.report.tables import write_tables
-from cbnorm.report.verdicts import judge
+from cbnorm.report.verdicts import judge, speak
 from cbnorm.runs.plan import find_experiment
 from cbnorm.runs.store import Store
 
@@ -51,12 +52,25 @@ def collect_command(words: Sequence[str]) -> int:
         print(collect_all(evidence, own, out))
         return 0
     found = collect(experiment, evidence.records, filters=own, damaged=evidence.damaged)
-    paths = write_tables(found, out) + write_claims(experiment, judge(found, evidence), out)
-    for path in paths:
+    write(found, evidence, out)
+    return 0
+
+
+def write(found: Collection, evidence: Evidence, out: Path) -> None:
+    """Write a table and its verdicts, and print the pages for people.
+
+    Args:
+        found: The table. One with overrides on top of the presets reproduces nothing and has no verdicts.
+        evidence: The records, and what lies beside them.
+        out: The folder.
+    """
+    customised = any(block.customised for block in found.blocks)
+    verdicts = [] if customised else judge(found, evidence)
+    tables, claims = write_tables(found, out), write_claims(found.experiment, verdicts, out)
+    for path in [*tables, *(claims if speak(verdicts) else [])]:
         if path.suffix == ".md":
             print(path.read_text(encoding="utf8"))
-    print("Written: " + ", ".join(str(path) for path in paths))
-    return 0
+    print("Written: " + ", ".join(str(path) for path in [*tables, *claims]))
 
 
 def explain_command(words: Sequence[str]) -> int:

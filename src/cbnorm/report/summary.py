@@ -13,7 +13,7 @@ from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import ledgers
 from cbnorm.report.tables import write_tables
-from cbnorm.report.verdicts import Verdict, judge
+from cbnorm.report.verdicts import Verdict, judge, speak
 from cbnorm.runs.files import write_bytes
 
 
@@ -68,7 +68,7 @@ def _write(entry: Collected, out: Path) -> list[str]:
     folder = out / found.experiment
     if found.blocks or found.left_out:
         write_tables(found, folder)
-    if any(told.budget or told.verdict != "not testable" for told in entry.verdicts):
+    if speak(entry.verdicts):
         write_claims(found.experiment, entry.verdicts, folder)
     lines = [f"{found.experiment}: {'no runs' if entry.runnable else 'claims about layers'}"]
     if found.blocks:

@@ -177,3 +177,8 @@ def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> 
 def budget_is_full(verdict: Verdict) -> bool:
     """Whether a verdict may be set beside the paper's numbers."""
     return verdict.budget == "full"
+
+
+def speak(verdicts: Sequence[Verdict]) -> bool:
+    """Whether any of the verdicts rests on a run or a measurement."""
+    return any(told.budget or told.verdict != "not testable" for told in verdicts)
