@@ -26,8 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(READY) ## Run the tests and doctests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the tests and doctests, a file per core at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-faults: $(READY) ## Kill sweeps at every moment, let every write fail (about ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "slow or not slow" -s $(ARGS)

@@ -16,10 +16,11 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """Where real data can be had (CBNORM_REQUIRE_REAL_DATA=1), a skipped check of it is a failed one."""
+    """Where real data are known to be (CBNORM_REQUIRE_REAL_DATA=NAME,...), a skipped check failed."""
     report = yield
-    required = os.environ.get("CBNORM_REQUIRE_REAL_DATA") == "1"
-    if required and report.skipped and item.get_closest_marker("real_data"):
+    here = os.environ.get("CBNORM_REQUIRE_REAL_DATA", "").split(",")
+    marker = item.get_closest_marker("real_data")
+    if report.skipped and marker is not None and set(marker.args) <= set(here):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped although real data can be had: {call.excinfo}"
     return report

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,15 @@ def contestants() -> ModuleType:
         return importlib.import_module("train_contestants")
     finally:
         sys.path.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """With several threads sums are added in another order every time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def raced(

@@ -89,7 +89,7 @@ def test_superclasses_follow_their_images_into_the_splits(noise, tmp_path, monke
         assert split.attributes["superclass"].tolist() == [coarse[place] for place in split.indices.tolist()]
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar100")
 def test_the_real_cifar100_is_the_published_one(cifar100):
     train, test = cifar.read_cifar100(cifar100)
     assert train.images.shape == (50_000, 3, 32, 32)
@@ -104,7 +104,7 @@ def test_the_real_cifar100_is_the_published_one(cifar100):
     assert std == pytest.approx((0.2673, 0.2564, 0.2762), abs=5e-5)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar100")
 def test_the_real_superclass_is_a_function_of_the_class(cifar100):
     train, test = cifar.read_cifar100(cifar100)
     pairs = {
@@ -116,7 +116,7 @@ def test_the_real_superclass_is_a_function_of_the_class(cifar100):
     assert np.bincount([coarse for _, coarse in pairs]).tolist() == [5] * 20
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar100")
 def test_the_class_names_are_those_of_the_meta_file(cifar100):
     meta = (cifar100 / "meta").read_bytes()
     for name in catalog.find("cifar100").class_names:
@@ -125,7 +125,7 @@ def test_the_class_names_are_those_of_the_meta_file(cifar100):
     assert places == sorted(places)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar100")
 def test_the_real_cifar100_is_split_by_class(cifar100):
     data = images.load("cifar100", val_images=5000, download=False)
     assert data.train.labels.bincount().tolist() == [450] * 100

@@ -73,7 +73,7 @@ def test_a_pair_is_known_by_the_content_of_both(monkeypatch):
     assert catalog.fingerprint("mnist_usps") != before
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("mnist", "usps")
 def test_real_mnist_and_usps_make_a_pair():
     try:
         sources.require("mnist_usps")

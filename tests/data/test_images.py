@@ -144,7 +144,7 @@ def test_smaller_images_are_means_over_areas():
     assert pixels.resize(image, 4) is image
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar10")
 def test_the_real_cifar10_is_the_published_one(cifar10):
     train, test = cifar.read(cifar10)
     assert train.images.shape == (50_000, 3, 32, 32)
@@ -160,7 +160,7 @@ def test_the_real_cifar10_is_the_published_one(cifar10):
     assert first == (cifar10 / "data_batch_1.bin").read_bytes()[1:3073]
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar10")
 def test_the_real_cifar10_is_split_by_class(cifar10):
     data = images.load("cifar10", val_images=5000, train_images=10_000, download=False)
     assert data.train.labels.bincount().tolist() == [1000] * 10

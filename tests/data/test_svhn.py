@@ -144,7 +144,7 @@ def test_both_files_make_up_the_set(tmp_path, monkeypatch):
     assert len(data.test) == 12
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("svhn")
 def test_the_real_svhn_is_the_published_one():
     from cbnorm.data import sources
 

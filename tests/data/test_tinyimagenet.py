@@ -218,7 +218,7 @@ def test_names_are_sorted_as_people_count():
     assert sorted(["x_10.a", "x_9.a", "x_9.b", "y_1.a"], key=natural) == ["y_1.a", "x_9.a", "x_9.b", "x_10.a"]
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("tinyimagenet")
 def test_the_real_tiny_imagenet_is_recognised(tinyimagenet_folder):
     data = images.load("tinyimagenet", val_images=5000, download=False)
     whole = opensets.find("tinyimagenet", download=False)
@@ -236,7 +236,7 @@ def test_the_real_tiny_imagenet_is_recognised(tinyimagenet_folder):
     assert data.mean == pytest.approx((0.480, 0.448, 0.398), abs=2e-3)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("tinyimagenet")
 def test_the_real_tiny_imagenet_is_not_read_a_second_time(tinyimagenet_folder, monkeypatch):
     found = opensets.find("tinyimagenet", download=False)
     opensets.arrays(found, 64)

@@ -199,7 +199,7 @@ def test_a_folder_of_the_other_form_comes_first_then_the_site(tmp_path, monkeypa
     assert len(site.asked) == 2
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("usps")
 def test_the_real_usps_is_the_published_one():
     try:
         train, test = idx.read(sources.require("usps"))

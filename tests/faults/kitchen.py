@@ -31,11 +31,12 @@ import cbnorm.report.collect
 from cbnorm.config.compose import compose_run
 from cbnorm.errors import CbnormError
 from cbnorm.report.tables import write_tables
-from cbnorm.runs import files, journal, resume, worker
+from cbnorm.runs import files, resume, worker
 from cbnorm.runs.execute import execute  # noqa: F401  (what is costly to import, before the first fork)
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.plan import Planned, row_configs
 from cbnorm.runs.store import Store
+from cbnorm.tasks import classification
 from cbnorm.tasks.classification import Classification
 
 TINY = [
@@ -190,7 +191,7 @@ def carry_out(job: dict[str, Any]) -> int:
     resume.INTERVAL, worker._POLL = job.get("interval", 0.0), 0.05
     watch_files(event)
     around(Classification, "training_step", "step", event)
-    around(journal, "predict", "read", event)
+    around(classification, "predict", "read", event)
     note_last_state(event)
     plan = planned(tuple(job["rows"]))
     store = Store(job["store"])

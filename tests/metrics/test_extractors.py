@@ -74,7 +74,7 @@ def test_other_than_three_bytes_a_pixel_is_refused(given):
         extractors.pixels()(given)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("mobilenet_v2", "cifar100")
 def test_with_the_real_weights_shuffled_pixels_are_farther_than_other_photographs():
     path, folder = weights.present(weights.MOBILENET), sources.folder_of(catalog.find("cifar100"))
     if path is None or not (folder / "test").exists():

@@ -13,7 +13,7 @@ from cbnorm.partitions import fit_partition
 RELEASED = (0.115, 0.188, 0.197, 0.204, 0.296)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar100")
 def test_released_k5_has_the_shares_of_the_released_list() -> None:
     try:
         folder = sources.require("cifar100")
