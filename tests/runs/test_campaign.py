@@ -24,6 +24,8 @@ from cbnorm.runs.merge import merge
 from cbnorm.runs.speed import Cost, Speeds
 from cbnorm.runs.store import CHECKPOINTS, Store
 
+pytestmark = pytest.mark.alone
+
 TINY = [
     "budget=smoke",
     "dataset.train_images=30",

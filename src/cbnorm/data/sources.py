@@ -94,8 +94,10 @@ def _missing(entry: catalog.DataSet) -> list[str]:
 def _missing_marks(entry: catalog.DataSet) -> list[str]:
     """Return what an open set lacks: everything, or nothing; half a folder is an error."""
     folder = folder_of(entry)
+    # Asked first, because another process may put the whole folder there between the two questions.
+    there = folder.is_dir()
     found = absent(folder, entry.marks)
-    if found and folder.is_dir():
+    if found and there:
         raise CbnormError(
             f"{found[0].path} is missing; complete {folder}, or delete it"
             f" and run: cbnorm data fetch {entry.key}"
