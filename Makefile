@@ -31,7 +31,7 @@ test: $(READY) ## Run the tests and doctests, a file per core at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "alone and not slow" $(or $(ARGS),tests/runs) || test $$? = 5  # none chosen
 
 test-faults: $(READY) ## Kill sweeps at every moment, let every write fail (about ten minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/runs/test_campaign.py -m "slow or not slow" -s $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "slow or not slow" -s $(ARGS)
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
