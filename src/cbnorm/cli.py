@@ -100,7 +100,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         "data": _data,
     }
     if name not in commands:
-        from cbnorm.config.compose import nearest
+        from cbnorm.spelling import nearest
 
         raise CbnormError(f"unknown command '{name}': {nearest(name, commands)}")
     return commands[name]

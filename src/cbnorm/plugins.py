@@ -5,7 +5,6 @@ is imported when something of it is asked for by name, so that it can neither sl
 anything else.
 """
 
-import difflib
 import importlib.metadata
 import inspect
 import re
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cbnorm.errors import CbnormError
+from cbnorm.spelling import guess
 
 CLUSTERED_NORMS = "cbnorm.clustered_norms"
 
@@ -140,8 +140,8 @@ def misfit(
     taken = [name for name in known if name not in given]
     for name in options:
         if name not in taken and not any_name:
-            close = difflib.get_close_matches(name, taken, n=1, cutoff=0.4)
-            hint = f"; did you mean '{close[0]}'?" if close else "."
+            question = guess(name, taken)
+            hint = f"; {question}" if question else "."
             return f"has no option '{name}'{hint} It takes: {', '.join(taken) or 'none'}"
     missing = [name for name in taken if known[name] and name not in options]
     return f"needs the option '{missing[0]}'" if missing else None

@@ -1,8 +1,7 @@
 """From the words of a command line to a checked :class:`RunConfig`, or one line that says what is wrong."""
 
-import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,7 @@ from cbnorm.config.combinations import check_combination
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """The choice closest to a misspelt word as a question, or the list of choices when none is close."""
-    choices = sorted(choices)
-    # The last part of a dotted key is what people misspell or leave the group off.
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if not close:
-        tail = word.rpartition(".")[2]
-        close = [c for c in choices if c.rpartition(".")[2] == tail]
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"choose from {', '.join(choices)}" if len(choices) <= 30 else "see `cbnorm train --cfg job`"
+from cbnorm.spelling import nearest
 
 
 def _preset(key: str, *, _root_: DictConfig) -> Any:

@@ -5,7 +5,6 @@ and, when the files are fetched in a form of their own, a converter in
 :mod:`cbnorm.data.sources`.
 """
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +26,7 @@ from cbnorm.data.entry import (
 from cbnorm.data.known import KNOWN
 from cbnorm.data.known_domains import DOMAINS
 from cbnorm.errors import CbnormError
+from cbnorm.spelling import nearest
 
 __all__ = [
     "DATA_SETS",
@@ -67,9 +67,7 @@ def find(key: str) -> DataSet:
     if key in plugins.names("dataset"):
         return extend.find(key).entry(key)
     known = [*DATA_SETS, *plugins.names("dataset")]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(known)}"
-    raise CbnormError(f"there is no data set {key!r}; {hint}")
+    raise CbnormError(f"there is no data set {key!r}; {nearest(key, known)}")
 
 
 def fingerprint(key: str, folder: str | None = None) -> str:

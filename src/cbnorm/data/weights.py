@@ -4,7 +4,6 @@ They lie in the folder ``weights`` of the data folder, under the names that thei
 which end in the beginning of their SHA-256.
 """
 
-import difflib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cbnorm.data.pypi import PypiPackage
 from cbnorm.data.sources import data_dir
 from cbnorm.data.verify import checksum
 from cbnorm.errors import CbnormError
+from cbnorm.spelling import nearest
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ def find(key: str) -> Weights:
     'weights-inception-2015-12-05-6726825d.pth'
     """
     if key not in WEIGHTS:
-        near = difflib.get_close_matches(key, WEIGHTS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(WEIGHTS)}"
-        raise CbnormError(f"there are no weights {key!r}; {hint}")
+        raise CbnormError(f"there are no weights {key!r}; {nearest(key, WEIGHTS)}")
     return WEIGHTS[key]
 
 

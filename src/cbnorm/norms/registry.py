@@ -1,6 +1,5 @@
 """Layers by name: ``create_norm("scb", 64, num_clusters=3)``."""
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from cbnorm.norms.mode import ModeNorm
 from cbnorm.norms.scb import SCBNorm
 from cbnorm.norms.scb_base import SCBNormBase
 from cbnorm.norms.ucb import UCBNorm
+from cbnorm.spelling import guess
 
 
 def _identity(num_features: int) -> nn.Identity:  # noqa: ARG001  (every factory takes it)
@@ -149,8 +149,8 @@ def option_names(name: str) -> dict[str, bool]:
 
 
 def _nearest(word: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else "."
+    question = guess(word, choices)
+    return f"; {question}" if question else "."
 
 
 def takes_clusters(layer: nn.Module) -> bool:

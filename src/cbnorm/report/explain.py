@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.choices import groups
-from cbnorm.config.compose import nearest
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
@@ -14,6 +13,7 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_paper
 from cbnorm.report.statistics import mean_interval, summary
 from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
+from cbnorm.spelling import nearest
 
 DEFAULTS = {"protocol": "sound", "budget": "small"}
 

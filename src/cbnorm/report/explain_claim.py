@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from cbnorm.config.choices import experiments
-from cbnorm.config.compose import nearest
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Collection, TableRow
 from cbnorm.report.claim_tables import table
@@ -13,6 +12,7 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.explain import DEFAULTS, command, find_dataset, row_summary
 from cbnorm.report.ledger import Claim, ledgers, names, read_claims
 from cbnorm.report.verdicts import judge
+from cbnorm.spelling import nearest
 
 
 def find_claim(word: str) -> tuple[str, Claim] | None:

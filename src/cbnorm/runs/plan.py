@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cbnorm.config.choices import experiment_dir, experiments
-from cbnorm.config.compose import compose_run, groups, nearest, parse
+from cbnorm.config.compose import compose_run, groups, parse
 from cbnorm.config.locations import experiments_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import read_table
 from cbnorm.runs.identity import run_id
+from cbnorm.spelling import nearest
 
 _DIGITS, _MOST_SEEDS = 9, 100_000
 
