@@ -8,8 +8,6 @@ plain definitions).
 """
 
 import argparse
-import csv
-import os
 import platform
 import statistics
 import sys
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from measuring import RESULTS, quartiles, start_with, write_rows
 from torch import nn
 
 from cbnorm.norms import apply_norm, create_norm, native
@@ -30,7 +29,6 @@ ENVIRONMENT = {
     # The profiler that counts memory prints a line whenever it starts and stops.
     "KINETO_LOG_LEVEL": "99",
 }
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 SHAPES = [(256, 128, 8, 8), (128, 64, 32, 32), (32, 256, 56, 56)]
 CUDA_SHAPES = [*SHAPES, (1024, 128, 32, 32)]
 COMPONENTS = (1, 3, 5, 16, 64)
@@ -200,8 +198,7 @@ def describe(problem: Problem, k: int, entry: Entry, variant: str) -> dict[str, 
 
 def summary(name: str, values: list[float]) -> dict[str, str]:
     """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {name: f"{middle:.3f}", f"{name}_q25": f"{low:.3f}", f"{name}_q75": f"{high:.3f}"}
+    return quartiles((name, f"{name}_q25", f"{name}_q75"), values)
 
 
 def worst(rows: list[dict[str, object]], variant: str) -> dict[str, tuple[float, str]]:
@@ -286,8 +283,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="time for one shape, layout and K")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    if any(os.environ.get(key) != value for key, value in ENVIRONMENT.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ENVIRONMENT)  # noqa: S606
+    start_with(ENVIRONMENT)
     torch.set_num_threads(arguments.threads)
     torch._dynamo.config.recompile_limit = 1000  # noqa: SLF001  (one graph a shape, layer and K is meant)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -301,17 +297,9 @@ def main() -> None:
                 for k in (3,) if arguments.quick else COMPONENTS:
                     rows += measure(problem, k, 2.0 if arguments.quick else arguments.seconds)
                     print(device, shape, layout, f"K = {k}", f"bn {rows[-1]['bn_ms']} ms", flush=True)
-                    write(rows, arguments.out / "norms.csv")
+                    write_rows(rows, arguments.out / "norms.csv")
     report(rows)
     draw(rows, arguments.out / "norms.png")
-
-
-def write(rows: list[dict[str, object]], path: Path) -> None:
-    """All rows so far, so that an interrupted run leaves what it measured."""
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

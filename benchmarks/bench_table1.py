@@ -7,16 +7,14 @@ Writes results/bench/table1.csv; ``cbnorm figures`` draws it.
 """
 
 import argparse
-import csv
-import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from bench_norms import ENTRIES, ENVIRONMENT, RESULTS, Problem, summary
+from bench_norms import ENTRIES, ENVIRONMENT, Problem, summary
+from measuring import RESULTS, start_with, write_rows
 from torch import nn
 
 LAYERS = ("scb", "scb_base", "mn, with EM", "ucb joint", "ucb per_channel")
@@ -84,8 +82,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="time for one point")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    if any(os.environ.get(key) != value for key, value in ENVIRONMENT.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ENVIRONMENT)  # noqa: S606
+    start_with(ENVIRONMENT)
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
@@ -95,10 +92,7 @@ def main() -> None:
         place |= {"K": k, "C": channels, "n": batch * SIDE**2}
         rows += [place | row for row in measure(problem, k, 0.5 if arguments.quick else arguments.seconds)]
         print(f"{name} = {value}: bn {rows[-1 - len(LAYERS)]['ms']} ms", flush=True)
-        with (arguments.out / "table1.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        write_rows(rows, arguments.out / "table1.csv")
 
 
 if __name__ == "__main__":

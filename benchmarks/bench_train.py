@@ -8,7 +8,6 @@ shallow CNN over batch size, resolution, runs at once. Writes results/bench/trai
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import os
@@ -20,11 +19,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-import train_contestants as contestants
-from train_contestants import Settings
+from measuring import RESULTS, quartiles, write_rows
+from train_parts import NETWORKS, Settings, environment, name_of
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "results" / "bench"
 PATIENCE = 600
 #: A loader's workers have so many batches ready when their turn comes, which cost nothing then.
 READY = 4
@@ -41,13 +39,13 @@ class Contestant:
 
     def __init__(self, kind: str, settings: Settings) -> None:
         self.kind, self.settings = kind, settings
-        self.batch = settings.batch or contestants.NETWORKS[settings.network][2]
-        own = contestants.environment(settings.threads)
+        self.batch = settings.batch or NETWORKS[settings.network][2]
+        own = environment(settings.threads)
         plain = {key: value for key, value in own.items() if key.startswith(("OMP", "MKL"))}
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                str(HERE / "train_contestants.py"),
+                str(HERE / "train_py"),
                 kind,
                 json.dumps(dataclasses.asdict(settings)),
             ],
@@ -170,14 +168,8 @@ def described(settings: Settings) -> dict[str, object]:
     """The columns that say where."""
     import torch
 
-    device = contestants.name_of(settings.device)
+    device = name_of(settings.device)
     return {"device": device, "threads": settings.threads, "torch": torch.__version__}
-
-
-def quartiles(names: tuple[str, str, str], values: list[float], digits: int) -> dict[str, object]:
-    """Median and quartiles under these names."""
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return {name: f"{value:.{digits}f}" for name, value in zip(names, (middle, low, high), strict=True)}
 
 
 def shares(settings: Settings) -> dict[str, str]:
@@ -298,9 +290,7 @@ def main() -> None:
     """Measure, write as it goes, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--networks", nargs="+", default=list(contestants.NETWORKS), choices=contestants.NETWORKS
-    )
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=2.5, help="of a turn")
     parser.add_argument("--threads", type=int, default=1)
@@ -331,17 +321,9 @@ def main() -> None:
                 *(row.get(key, "") for key in ("contestant", "at_once", "images_per_second", "of_limit")),
                 flush=True,
             )
-            write(rows, given.out / f"{name}.csv")
+            write_rows(rows, given.out / f"{name}.csv", COLUMNS)
     if not given.quick and not given.no_curves:
         draw(rows, given.out / f"{name}.png")
-
-
-def write(rows: list[dict[str, object]], path: Path) -> None:
-    """All rows so far, so that an interrupted run leaves what it measured."""
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

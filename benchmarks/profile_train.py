@@ -6,15 +6,13 @@ results/bench/profile.csv: ``ms`` is the median over steps of an operation's own
 """
 
 import argparse
-import csv
-import os
 import statistics
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import train_contestants as contestants
+from measuring import start_with, write_rows
+from train_parts import NETWORKS, Settings, batches_of, endless, environment, name_of, task_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = 12
@@ -28,18 +26,18 @@ def profiled(
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    settings = contestants.Settings(network=network, device=device, threads=threads, batch=batch or 0)
+    settings = Settings(network=network, device=device, threads=threads, batch=batch or 0)
     torch.set_num_threads(threads)
     config = settings.config()
-    task, batches = contestants.task_of(config, settings), contestants.batches_of(config, settings)
+    task, batches = task_of(config, settings), batches_of(config, settings)
     task.to(settings.torch_device)
     optimizer = task.configure_optimizers()
-    endless = contestants.endless(batches)
+    supply = endless(batches)
 
     def step() -> None:
         with record_function("STEP"):
             with record_function("batch"):
-                images = next(endless)
+                images = next(supply)
             loss = task.training_step(images, 0)
             optimizer.zero_grad()
             loss.backward()
@@ -80,7 +78,7 @@ def top(found: Any, network: str, device: str, config: Any, steps: int) -> list[
     chosen = sorted(medians, key=lambda name: -medians[name])[:TOP]
     return [
         {
-            "device": contestants.name_of(device),
+            "device": name_of(device),
             "network": network,
             "batch": config.trainer.batch_size,
             "precision": config.trainer.precision,
@@ -96,9 +94,7 @@ def top(found: Any, network: str, device: str, config: Any, steps: int) -> list[
 def main() -> None:
     """Profile every network, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--networks", nargs="+", default=list(contestants.NETWORKS), choices=contestants.NETWORKS
-    )
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8)
@@ -106,17 +102,12 @@ def main() -> None:
     parser.add_argument("--traces", type=Path, default=ROOT / "traces")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench")
     given = parser.parse_args()
-    environment = contestants.environment(given.threads)
-    if any(os.environ.get(key) != value for key, value in environment.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | environment)  # noqa: S606
+    start_with(environment(given.threads))
     rows = []
     for network in given.networks:
         rows += profiled(network, given.device, given.threads, given.steps, given.batch, given.traces)
     given.out.mkdir(parents=True, exist_ok=True)
-    with (given.out / "profile.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write_rows(rows, given.out / "profile.csv")
     for row in rows:
         print(
             f"{row['network']:12}{row['ms']:>9} ms{float(row['share']):7.1%}{row['calls']:>6}x",

@@ -71,6 +71,7 @@ def test_cost_tables_are_filled_from_the_benchmark():
 
 def test_the_benchmark_measures_memory_in_activations(monkeypatch):
     path = ROOT / "benchmarks" / "bench_norms.py"
+    monkeypatch.syspath_prepend(str(path.parent))
     spec = importlib.util.spec_from_file_location("bench_norms", path)
     bench = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "bench_norms", bench)  # dataclasses look their module up
