@@ -17,7 +17,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
                    [any override]    fills what is missing, seed by seed, stops in time and says what remains
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
-  cbnorm publish [TABLE] [store=runs] [to=results] [force=true]    records and their tables, as evidence
+  cbnorm publish [TABLE …] [store=runs] [to=results] [force=true]    records and their tables, as evidence
   cbnorm look TABLE [store=runs] [out=results/figures/looks] [images=2000]    at what trained networks see
   cbnorm figures [store=results/records] [out=results/figures]     figures as PNG and SVG, with their numbers
   cbnorm report [store=results/records] [out=results/report.html]  all evidence as one page of HTML

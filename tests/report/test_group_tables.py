@@ -172,3 +172,18 @@ def test_rows_with_an_oracle_are_marked_wherever_they_are_shown(told: Any) -> No
     assert kinds["ViT+SCB-Norm"] == "row, oracle"
     assert kinds["ViT+SCB-Norm-unknown-ids"] == "row"
     assert kinds["ViT+SCB-Norm-permuted-ids"] == "control"
+
+
+def test_validation_stands_only_beside_the_reading_that_it_is_of(told: Any) -> None:
+    found = {row.label: row.mean_validation for block in told.blocks for row in block.rows}
+    assert found["ViT+SCB-Norm"] == found["ViT+BN"] == 80
+    assert found["ViT+SCB-Norm-unknown-ids"] is found["ViT+BN-masked"] is None
+
+
+def test_a_table_names_what_its_weights_were_selected_by(told: Any) -> None:
+    assert "the weights with the best validation accuracy so far" in markdown(told)
+    (row,) = (row for row in choose_rows("table8", ["OxfordCNN"]))
+    words = ("budget=smoke", "dataset=digits")
+    run = record("experiment=table8", *words, *row.overrides)
+    place = {"dataset": "digits", "protocol": "sound", "budget": "smoke"}
+    assert "the smallest validation loss so far" in markdown(collect("table8", [run], filters=place))

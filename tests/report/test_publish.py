@@ -138,10 +138,21 @@ def test_a_published_record_is_never_replaced(
 
 def test_one_table_at_a_time(store: Callable[..., Store], making: SimpleNamespace, tmp_path: Path) -> None:
     other = making.record("norm=ucb", "norm.posterior=joint", experiment="ucb_forms")
-    found = publish(store(other), tmp_path / "results", "ucb_forms")
+    found = publish(store(other), tmp_path / "results", ["ucb_forms"])
     assert found.copied == [other["id"]]
     with pytest.raises(CbnormError, match="holds no runs of table5_rates"):
-        publish(store(other), tmp_path / "results", "table5_rates")
+        publish(store(other), tmp_path / "results", ["table5_rates"])
+
+
+def test_several_tables_at_once(
+    store: Callable[..., Store], making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = store(making.record("norm=ucb", "norm.posterior=joint", experiment="ucb_forms"))
+    to = tmp_path / "results"
+    assert main(["publish", "table5", "ucb_forms", f"store={runs.root}", f"to={to}"]) == 0
+    assert "5 copied, 0 there already, 0 refused" in capsys.readouterr().out
+    assert main(["publish", "table5", "ucb_from", f"store={runs.root}", f"to={to}"]) == 2
+    assert "did you mean 'ucb_forms'" in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_did(

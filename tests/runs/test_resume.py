@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
@@ -19,7 +21,9 @@ from cbnorm.runs import resume
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.interruption import RunInterruptedError
+from cbnorm.runs.journal import Journal
 from cbnorm.runs.store import Store
+from cbnorm.tasks.classification import Classification, ClassificationReader
 
 #: Tiny, so that a run takes a second: what is tested is the book-keeping, not the network.
 WORDS = [
@@ -110,6 +114,30 @@ def test_a_damaged_checkpoint_is_recognised_and_the_older_one_used(
     monkeypatch.setattr(resume, "requested", lambda: False)
     execute(run, store)
     assert outcome(store, run_id(run)) == outcome(undisturbed, run_id(run))
+
+
+@pytest.mark.parametrize(("cost", "distance"), [(0.1, 20), (1, 31), (9, 69)])
+def test_what_takes_long_to_save_is_saved_less_often(
+    cost: float, distance: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a batch takes a second: saving takes a thirtieth at most, and waits a minute at most."""
+    now, saved = 0.0, []
+
+    def save(*_: Any) -> None:
+        nonlocal now
+        saved.append(now)
+        now += cost
+
+    monkeypatch.setattr(resume, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(resume.checkpoint, "save", save)
+    task = Classification(torch.nn.Linear(1, 1), config().optimizer, steps=1)
+    journal = Journal(tmp_path, "0", {}, ClassificationReader(1, [], []))
+    checkpointer = resume.Checkpointer(tmp_path, "0", 0, journal, 1000)
+    for _ in range(200):
+        now += 1
+        checkpointer.on_train_batch_end(SimpleNamespace(optimizers=[]), task, None, None, 0)
+    assert saved[0] == 20
+    assert np.diff(saved) == pytest.approx(distance, abs=1)
 
 
 SCRIPT = """

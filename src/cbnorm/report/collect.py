@@ -214,7 +214,9 @@ def _row(row: Row, config: RunConfig, records: Sequence[Record], endpoint: Endpo
         for reading in READINGS
     )
     diverged = tuple(record["id"] for record in records if record["status"] == "diverged")
-    best = {record["identity"]["config"]["seed"]: best_validation(record) for record in seeded}
+    # Validation images are read as in training; of another reading that says nothing.
+    own = [] if row.reading else seeded
+    best = {record["identity"]["config"]["seed"]: best_validation(record) for record in own}
     validation = {seed: value for seed, value in best.items() if value is not None}
     return TableRow(
         row.label,

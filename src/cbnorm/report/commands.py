@@ -89,13 +89,11 @@ def explain_command(words: Sequence[str]) -> int:
 def publish_command(words: Sequence[str]) -> int:
     """Carry out ``cbnorm publish WORDS``."""
     plain, own = split(words, "publish", ["store", "to", "force"])
-    if len(plain) > 1:
-        raise CbnormError("write cbnorm publish, or cbnorm publish table5")
     if own.get("force", "false") not in {"true", "false"}:
         raise CbnormError(f"force={own['force']} must be true or false")
-    experiment = find_experiment(plain[0]) if plain else None
+    names = [find_experiment(name) for name in plain]
     to = Path(own.get("to", "results"))
-    found = publish(Store(own.get("store", "runs")), to, experiment, force=own.get("force") == "true")
+    found = publish(Store(own.get("store", "runs")), to, names, force=own.get("force") == "true")
     for run, reason in found.refused.items():
         print(f"{run}  refused: {reason}")
     print(rebuild(to))

@@ -164,7 +164,7 @@ def _tables(entry: Collected, material: Material) -> list[ShownBlock]:
         ShownBlock(
             f"{block.title}, budget {block.budget}, protocol {block.protocol}",
             heads_of(block),
-            unit(block.endpoint),
+            unit(block),
             [_row(block, row, material) for row in block.rows],
             block.budget == "full",
             block.empty,

@@ -28,13 +28,13 @@ class Published:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def publish(store: Store, to: Path, experiment: str | None = None, *, force: bool = False) -> Published:
+def publish(store: Store, to: Path, tables: Sequence[str] = (), *, force: bool = False) -> Published:
     """Copy the records of tables, with their small artifacts, to ``TO/records``. Nothing is ever removed.
 
     Args:
         store: Where the runs live; it is only read.
         to: The folder of evidence.
-        experiment: Only this table's runs.
+        tables: Only the runs of these; all if there are none.
         force: Also records of uncommitted code, failed, incomplete and customised ones, and mixtures of
             versions of the numbers.
 
@@ -51,9 +51,9 @@ def publish(store: Store, to: Path, experiment: str | None = None, *, force: boo
     there = {record["id"]: record for record in Store(to / "records").survey()[0]}
     outcome = Published(refused={run: f"damaged: {reason}" for run, reason in damaged.items()})
     wanted: list[Record] = []
-    reasons = _unfit(records, [experiment] if experiment else experiments())
+    reasons = _unfit(records, list(tables) or experiments())
     for record in records.all:
-        if experiment and record.get("experiment") != experiment:
+        if tables and record.get("experiment") not in tables:
             continue
         reason = _conflict(record, there) or ("" if force else reasons.get(record["id"]) or _dirty(record))
         if reason:
@@ -63,7 +63,8 @@ def publish(store: Store, to: Path, experiment: str | None = None, *, force: boo
         else:
             wanted.append(record)
     if not wanted and not outcome.present and not outcome.refused:
-        raise CbnormError(f"{store.root} holds no runs{f' of {experiment}' if experiment else ''} to publish")
+        of = f" of {', '.join(tables)}" if tables else ""
+        raise CbnormError(f"{store.root} holds no runs{of} to publish")
     if not force:
         _refuse_mixture([*wanted, *there.values()])
     for record in wanted:

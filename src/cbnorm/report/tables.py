@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.blocks import Block, Cell, Collection, TableRow
-from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC, Endpoint
+from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -33,7 +33,6 @@ _LONG = [
 ]
 
 _PAPER = ("data set", "budget", "protocol", "model", "learning rate", "epochs")
-_WEIGHTS = {"best": "the weights with the best validation accuracy so far", "last": "the last weights"}
 
 
 def write_tables(found: Collection, folder: Path) -> list[Path]:
@@ -130,7 +129,7 @@ def _markdown_block(block: Block) -> list[str]:
     lines = [
         f"## {block.title}, budget {block.budget_title}, protocol {block.protocol}",
         "",
-        f"{unit(block.endpoint)} (mean ± standard deviation over n seeds).",
+        f"{unit(block)} (mean ± standard deviation over n seeds).",
         "",
         "| model | learning rate | " + " | ".join(heads) + " |",
         "|---|---|" + "---|" * len(heads),
@@ -170,10 +169,14 @@ def shown_cells(row: TableRow) -> list[Cell | None]:
     return [*shown, row.at("last")[-1]] if row.endpoint.weights == "best" else shown
 
 
-def unit(endpoint: Endpoint) -> str:
-    """The metric of a table with its unit and the weights that it is of."""
+def unit(block: Block) -> str:
+    """The metric of a block with its unit and the weights that it is of."""
+    endpoint = block.endpoint
     measure = " in per cent" if endpoint.metric == PRIMARY_METRIC else ""
-    return f"Test {endpoint.metric.removeprefix('test_')}{measure} of {_WEIGHTS[endpoint.weights]}"
+    chosen = {"accuracy": "best validation accuracy", "loss": "smallest validation loss"}
+    best = " or the ".join(chosen[word] for word in sorted({row.config.task.select for row in block.rows}))
+    weights = f"the weights with the {best} so far" if endpoint.weights == "best" else "the last weights"
+    return f"Test {endpoint.metric.removeprefix('test_')}{measure} of {weights}"
 
 
 def _markdown_choice(row: TableRow, block: Block) -> str:

@@ -97,16 +97,21 @@ def batches_of(
     device: torch.device,
     augmentation: Augmentation | None = None,
 ) -> Batches:
-    """Batches of a split: ``train`` in a new order every epoch, ``val`` and ``test`` as they are."""
+    """Batches of a split: ``train`` in a new order every epoch, ``val`` and ``test`` as they are.
+
+    A last batch of one image is left out in training: normalization has no variance to divide by there.
+    """
+    split, size = splits_of(data)[name], config.trainer.batch_size
     return Batches(
-        splits_of(data)[name],
+        split,
         clusters,
-        batch_size=config.trainer.batch_size,
+        batch_size=size,
         mean=data.mean,
         std=data.std,
         seed=config.seed,
         augmentation=augmentation,
         shuffle=name == "train",
+        drop_last=name == "train" and len(split) > size and len(split) % size == 1,
         device=device,
         memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format,
     )

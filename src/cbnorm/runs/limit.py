@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 #: Seconds between the checkpoints of a run at least; what is lost is trained again, to the same numbers.
+#: Those of large networks are further apart (:mod:`cbnorm.runs.resume`); a run asked to stop saves at once.
 CHECKPOINT_INTERVAL = 20.0
 
 

@@ -19,6 +19,9 @@ from cbnorm.runs.limit import CHECKPOINT_INTERVAL
 from cbnorm.tasks.base import Task
 
 INTERVAL = CHECKPOINT_INTERVAL
+# Large networks are saved less often: saving is to take a thirtieth of the time, but no more is to be lost
+# than three intervals.
+_RARER, _LONGEST = 30, 3
 
 
 class Training(Protocol):
@@ -86,7 +89,7 @@ class Checkpointer(lightning.Callback):
         self.may_write = may_write
         self.batch = 0
         self._optimizers: list[dict[str, Any]] = []
-        self._saved = time.monotonic()
+        self._saved, self._pause = time.monotonic(), 0.0
 
     def restore(self, state: dict[str, Any], task: Task) -> None:
         """Put a saved state back: weights and history now, the optimizers when training starts.
@@ -143,12 +146,14 @@ class Checkpointer(lightning.Callback):
 
     def _save_if_due(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         stop = requested()
-        if not stop and time.monotonic() - self._saved < INTERVAL:
+        if not stop and time.monotonic() - self._saved < max(INTERVAL, self._pause):
             return
         assert isinstance(task, Task)  # noqa: S101 (tells the type checker)
         self.may_write()
+        began = time.monotonic()
         checkpoint.save(self.folder, self._state(trainer, task))
         self._saved = time.monotonic()
+        self._pause = min(_RARER * (self._saved - began), _LONGEST * INTERVAL)
         if stop:
             raise RunInterruptedError(f"run {self.run} stopped and saved; the same command goes on from here")
 
