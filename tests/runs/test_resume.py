@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_is_recognised_and_the_older_one_used(
 def test_what_takes_long_to_save_is_saved_less_often(
     cost: float, distance: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock where a batch takes a second, saving takes a thirtieth at most and waits a minute at most."""
+    """On a clock where a batch takes a second: saving takes a thirtieth at most, waits a minute at most."""
     now, saved = 0.0, []
 
     def save(*_: Any) -> None:
