@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cbnorm.report.evidence import Evidence
@@ -15,6 +16,7 @@ from cbnorm.report.figures.forest import forest
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.registry import FIGURES, write_figures
 from cbnorm.report.figures.style import MARKS, mark
+from cbnorm.runs.plan import choose_rows
 from cbnorm.runs.store import Store
 
 
@@ -94,6 +96,38 @@ def test_the_forest_shows_differences_with_intervals_from_three_seeds_on(several
     assert strong["low"] < 5.0 < strong["high"]
     assert (single["difference"], single["low"], single["seeds"]) == (pytest.approx(-1.0), None, 1)
     assert "1 of 3 differences rest on one or two seeds" in only(forest(several)).caption
+
+
+@pytest.fixture(scope="module")
+def unlike(making: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """UAN's table, which claims accuracies and losses of the same block."""
+    place = ("experiment=uan", "dataset=cifar100", "budget=small")
+    records = []
+    for overrides in dict.fromkeys(row.overrides for row in choose_rows("uan", ["rows"])):
+        run = making.record(*place, *overrides, experiment="uan")
+        for entry in run["metrics"]["moments"]:
+            for weights in ("best", "last"):
+                entry[weights] |= {"loss": 1.0 + 0.0123 * ("norm=uan" in overrides)}
+        records.append(run)
+    return material(making.write(tmp_path_factory.mktemp("unlike"), records))
+
+
+def test_each_metric_has_a_panel_of_its_own(unlike: Material) -> None:
+    drawing = only(forest(unlike))
+    metrics = [line["metric"] for line in drawing.lines]
+    assert metrics == sorted(metrics, key=["accuracy", "loss"].index)
+    figure = Figure(figsize=drawing.size, layout="constrained")
+    drawing.paint(figure)
+    labels = [axis.get_xlabel() for axis in figure.axes]
+    assert [label.split(";")[0] for label in labels] == [
+        "difference in points of accuracy",
+        "difference in loss",
+    ]
+    for axis, metric in zip(figure.axes, ("accuracy", "loss"), strict=True):
+        assert len(axis.get_yticks()) == metrics.count(metric) > 0
+    draw(drawing, "png")
+    # A difference of a hundredth, which the claim is about, is not rounded away.
+    assert "-0.0123" in drawing.alt
 
 
 def test_the_table_beside_a_figure_is_what_it_shows(several: Material) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cbnorm.report.endpoints import PRIMARY_METRIC
 from cbnorm.report.verdicts import NOT_RUN, Verdict, budget_is_full
 from cbnorm.runs.files import write_bytes
 
@@ -44,9 +45,10 @@ def _line(told: Verdict) -> list[object]:
     published = claim.gap if budget_is_full(told) else None
     lead = [claim.id, claim.where, claim.what, told.budget, told.protocol, told.told, told.remark]
     counts = [told.seeds, claim.seeds, told.used]
-    numbers = [_text(value) for value in (told.difference, told.low, told.high)]
+    numbers = [_text(value, claim.digits) for value in (told.difference, told.low, told.high)]
     chances = [_text(value, 4) for value in (told.supports, told.refutes)]
-    rest = [_text(told.detectable), told.needed or "", _text(published), f"{claim.margin:g}"]
+    rest = [_text(told.detectable, claim.digits), told.needed or "", _text(published, claim.digits)]
+    rest += [f"{claim.margin:g}"]
     return [*lead, *counts, *numbers, *chances, told.method, *rest, " ".join(told.runs)]
 
 
@@ -101,19 +103,26 @@ def interval_of(told: Verdict) -> str:
     """The difference with its interval as text."""
     if told.difference is None:
         return ""
-    return f"{told.difference:+.2f}" + (
-        f" ({told.low:+.2f} to {told.high:+.2f})" if told.low is not None and told.high is not None else ""
+    digits = told.claim.digits
+    bounds = (
+        f" ({told.low:+.{digits}f} to {told.high:+.{digits}f})"
+        if told.low is not None and told.high is not None
+        else ""
     )
+    return f"{told.difference:+.{digits}f}{bounds}"
 
 
 def remark_of(told: Verdict) -> str:
     """What has to be known beside a verdict, with the seeds that it would take."""
     parts = [told.remark]
     if told.verdict == "inconclusive" and told.needed is not None:
-        gap = f"the published {told.claim.gap:g}" if budget_is_full(told) and told.claim.gap else "1 point"
+        points = told.claim.metric == PRIMARY_METRIC
+        gap = "1 point" if points else f"a difference of {told.claim.planned:g}"
+        if budget_is_full(told) and told.claim.gap:
+            gap = f"the published {told.claim.gap:g}"
         parts.append(f"{told.needed} seeds would find {gap}")
     if told.verdict == "inconclusive" and told.detectable is not None:
-        parts.append(f"{told.detectable:.1f} can be found")
+        parts.append(f"{told.detectable:.{told.claim.digits - 1}f} can be found")
     return "; ".join(part for part in parts if part)
 
 

@@ -49,7 +49,7 @@ def _row(claim: Claim, verdicts: list[Verdict]) -> str:
 
 def _told(verdict: Verdict) -> str:
     place = f"{verdict.budget}, {verdict.protocol}: " if verdict.budget else ""
-    difference = "" if verdict.difference is None else f" ({verdict.difference:+.2f})"
+    difference = "" if verdict.difference is None else f" ({verdict.difference:+.{verdict.claim.digits}f})"
     remark = f": {verdict.remark}" if verdict.remark else ""
     return f"{place}{verdict.told}{remark}{difference}"
 

@@ -12,6 +12,7 @@ from cbnorm.report.endpoints import PRIMARY_PERCENT, Record, read_endpoint
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_paper
 from cbnorm.report.statistics import mean_interval, summary
+from cbnorm.report.tables import digits_of
 from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
 from cbnorm.spelling import nearest
 
@@ -78,7 +79,9 @@ def _published(experiment: str, title: str, label: str, percent: int) -> str:
     for cell in read_paper(experiment):
         place = (cell.dataset, cell.row, endpoint.percent(cell.moment), cell.metric)
         if place == (title, label, percent, endpoint.metric):
-            return f"published: {cell.value:.2f} {cell.note}".rstrip()
+            return (
+                f"published: {_number(cell.value, digits_of(cell.metric, cell.value))} {cell.note}".rstrip()
+            )
     return "published: nothing"
 
 
@@ -93,10 +96,12 @@ def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterat
     yield f"{_title(block)}, epoch {best.epoch}{oracle}"
     yield f"  {'run':<12}  seed  {'best on validation':>18}  {'last':>6}  code          hardware"
     records = {record["id"]: record for record in evidence.records.all}
+    others = dict(zip(last.runs, last.values, strict=True))
+    digits = digits_of(best.metric, best.mean)
     for run, seed, value in zip(best.runs, best.seeds, best.values, strict=True):
-        other = _number(dict(zip(last.runs, last.values, strict=True)).get(run))
+        own, other = _number(value, digits), _number(others.get(run), digits)
         origin = _origin(records[run]) + (", diverged" if run in row.diverged else "")
-        yield f"  {run}  {seed:>4}  {value:>18.2f}  {other:>6}  {origin}"
+        yield f"  {run}  {seed:>4}  {own:>18}  {other:>6}  {origin}"
     yield f"  {row_summary(best)}"
     if block.budget != "full":
         yield f"  budget {block.budget} is not the paper's: not comparable with the published number"
@@ -121,19 +126,21 @@ def _title(block: Block) -> str:
     return f"{block.title}, budget {block.budget}, protocol {block.protocol}"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def row_summary(cell: Cell) -> str:
     """Mean, spread and interval of a row's values, as far as there are enough of them."""
     mean, sd, n = summary(cell.values)
+    digits = digits_of(cell.metric, cell.mean)
     if sd is None:
-        return f"{mean:.2f}, one seed: no interval"
+        return f"{mean:.{digits}f}, one seed: no interval"
+    told = f"mean {mean:.{digits}f}, standard deviation {sd:.{digits}f}, n = {n}"
     if n == 2:
-        return f"mean {mean:.2f}, standard deviation {sd:.2f}, n = {n}: no interval below 3"
+        return f"{told}: no interval below 3"
     low, high = mean_interval(cell.values)
-    return f"mean {mean:.2f}, standard deviation {sd:.2f}, n = {n}, 95 % interval {low:.2f} to {high:.2f}"
+    return f"{told}, 95 % interval {low:.{digits}f} to {high:.{digits}f}"
 
 
 def _origin(record: Record) -> str:

@@ -11,6 +11,7 @@ from cbnorm.report.endpoints import PRIMARY_PERCENT
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.explain import DEFAULTS, command, find_dataset, row_summary
 from cbnorm.report.ledger import Claim, ledgers, names, read_claims
+from cbnorm.report.tables import digits_of
 from cbnorm.report.verdicts import judge
 from cbnorm.spelling import nearest
 
@@ -88,5 +89,6 @@ def _seeds(row: TableRow) -> str:
     cell = row.cell(PRIMARY_PERCENT)
     if cell is None or not cell.values:
         return "no runs"
-    each = ", ".join(f"{seed}: {value:.2f}" for seed, value in zip(cell.seeds, cell.values, strict=True))
+    digits, values = digits_of(cell.metric, cell.mean), zip(cell.seeds, cell.values, strict=True)
+    each = ", ".join(f"{seed}: {value:.{digits}f}" for seed, value in values)
     return f"{row_summary(cell)} (seed: {cell.metric} {each})"

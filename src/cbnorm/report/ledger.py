@@ -38,6 +38,11 @@ class PaperCell:
     note: str
 
 
+def decimals(margin: float) -> int:
+    """Decimals that tell a difference from one of this margin: two, or four where two would hide it."""
+    return 4 if 0 < margin < 0.1 else 2
+
+
 @dataclass(frozen=True)
 class Claim:
     """A statement of the paper that compares rows; docs/statistics.md explains the columns.
@@ -80,6 +85,19 @@ class Claim:
     margin: float
     seeds: int
     testable: str
+
+    @property
+    def digits(self) -> int:
+        """Decimals that its differences are told with."""
+        return decimals(self.margin)
+
+    @property
+    def planned(self) -> float:
+        """Where no published gap may be named, the difference that numbers of seeds are worked out for.
+
+        It is five margins: one point of accuracy.
+        """
+        return 5 * self.margin if self.margin else 1.0
 
     @property
     def weights(self) -> dict[str, float]:

@@ -196,18 +196,18 @@ def _markdown_row(row: TableRow) -> str:
 
 def mean_sd(cell: Cell) -> str:
     """Mean and standard deviation over seeds as text; empty for an empty cell."""
-    digits = _digits(cell)
+    digits = digits_of(cell.metric, cell.mean)
     spread = "" if cell.sd is None else f" ± {_number(cell.sd, digits)}"
     return "" if cell.mean is None else _mean(cell) + spread
 
 
 def _mean(cell: Cell) -> str:
-    return _number(cell.mean, _digits(cell))
+    return _number(cell.mean, digits_of(cell.metric, cell.mean))
 
 
-def _digits(cell: Cell) -> int:
-    """Per cent and large numbers have two decimals, others four."""
-    return 2 if cell.mean is None or abs(cell.mean) >= 10 or cell.metric in PER_CENT else 4
+def digits_of(metric: str, value: float | None) -> int:
+    """Decimals: two of per cent and large numbers, four of others."""
+    return 2 if value is None or abs(value) >= 10 or metric in PER_CENT else 4
 
 
 def _number(value: float | None, digits: int = 2) -> str:

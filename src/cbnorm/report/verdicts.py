@@ -13,8 +13,6 @@ from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER
 from cbnorm.report.samples import sample
 from cbnorm.report.statistics import detectable, interval, seeds_needed
 
-#: Where no published gap may be named, the difference, in points, that numbers of seeds are worked out for.
-PLANNED_GAP = 1.0
 #: The remark on a claim whose rows have no run at all.
 NOT_RUN = "not run"
 _COMPARED, _COMPOSED = {"difference", "equivalence", "speed"}, {"all", "any"}
@@ -39,7 +37,7 @@ class Verdict:
         refutes: P-value against it, likewise.
         method: How the difference was tested.
         detectable: The true difference that so many seeds find with 80 % chance.
-        needed: Seeds per row that find the published gap (below the full budget, one point) with 80 % chance.
+        needed: Seeds per row that find the published gap with 80 % chance (below budget full: five margins).
         runs: The runs that it rests on.
     """
 
@@ -166,7 +164,7 @@ def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> 
     sd = float(taken.take(count).var(axis=-1, ddof=1).mean()) ** 0.5
     spread = float((taken.weights**2).sum())
     level = ALPHA / 2 ** max(entry.look, 1) / size
-    gap = claim.gap if budget_is_full(told) and claim.gap else PLANNED_GAP
+    gap = claim.gap if budget_is_full(told) and claim.gap else claim.planned
     return replace(
         told,
         detectable=detectable(sd, count, level, wanted=POWER, spread=spread),

@@ -8,6 +8,7 @@ from cbnorm.report.blocks import Block
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.style import FOREGROUND, mark
+from cbnorm.report.ledger import decimals
 from cbnorm.report.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def forest(material: Material) -> Made:
     lines = [line for entry in material.entries for line in _lines(entry.found.blocks, entry.verdicts)]
     if not lines:
         return "no claim about a reference row has runs of both sides"
-    groups = [list(group) for _, group in groupby(lines, key=lambda line: line["block"])]
+    # Each metric has a panel; a block may make claims about several.
+    metrics = list(dict.fromkeys(line["metric"] for line in lines))
+    lines.sort(key=lambda line: metrics.index(line["metric"]))
+    groups = [list(group) for _, group in groupby(lines, key=lambda line: (line["metric"], line["block"]))]
     height = 0.75 + 0.155 * len(lines) + 0.36 * len(groups)
     single = sum(line["seeds"] < 3 for line in lines)
     alone = (
@@ -74,13 +78,18 @@ def _lines(blocks: list[Block], verdicts: list[Verdict]) -> Iterator[Line]:
             "low": told.low,
             "high": told.high,
             "published": claim.gap,
+            "margin": claim.margin,
             "verdict": told.told,
         }
 
 
 def _told(line: Line) -> str:
-    bounds = "" if line["low"] is None else f", interval {line['low']:+.2f} to {line['high']:+.2f}"
-    return f"{line['row']} less {line['reference']}: {line['difference']:+.2f}{bounds}, n = {line['seeds']}."
+    digits = decimals(line["margin"])
+    bounds = ""
+    if line["low"] is not None:
+        bounds = f", interval {line['low']:+.{digits}f} to {line['high']:+.{digits}f}"
+    difference = f"{line['difference']:+.{digits}f}"
+    return f"{line['row']} less {line['reference']}: {difference}{bounds}, n = {line['seeds']}."
 
 
 def _paint(figure: "Figure", groups: list[list[Line]]) -> None:
