@@ -161,6 +161,23 @@ def test_masking_a_plain_network(tmp_path) -> None:
     assert best["masked.top5"] == 100
 
 
+def test_uan_is_read_by_running_moments_beside_those_of_the_batch(tmp_path) -> None:
+    store = Store(tmp_path / "runs")
+    words = ["task.readings=[running,batch,batch16]", "norm.components=2", "trainer.max_epochs=2"]
+    record = execute(config(store, "norm=uan", *words), store)
+    ucb = execute(config(store, "norm=ucb", "norm.eval_stats=running", *words), store)
+    uan, ours = (one["metrics"]["moments"][-1]["last"] for one in (record, ucb))
+    # The layers train alike: each is the other's reading.
+    assert uan["batch.loss"] == uan["loss"] == ours["batch.loss"]
+    assert uan["running.loss"] == ours["loss"] == ours["running.loss"]
+    assert len({uan["loss"], uan["running.loss"], uan["batch16.loss"]}) == 3
+    with np.load(store.folder(record["id"]) / "predictions.npz") as arrays:
+        share = (arrays["running.last_epoch2"] == arrays["labels"]).mean()
+    assert uan["running.accuracy"] == pytest.approx(100 * share)
+    without = config(store, "norm=uan", "task.readings=[]", *words[1:])
+    assert run_id(without) != record["id"]
+
+
 def test_the_test_set_is_read_once_where_training_would_have_stopped(tmp_path, monkeypatch) -> None:
     losses = iter([2.0, 2.5, 1.0, 4.0] * 2)
     scripted = lambda *_: {"val_loss": next(losses), "val_accuracy": 10.0}  # noqa: E731
@@ -194,6 +211,15 @@ def test_the_test_set_is_read_once_where_training_would_have_stopped(tmp_path, m
         ),
         (["norm=scb", "partition=superclass", "task.readings=[averaged]"], "they need task.group=superclass"),
         (["norm=none", "task.labels=superclass", "task.readings=[unknown]"], "learns groups"),
+        (
+            ["norm=bn", "task.readings=[running]"],
+            "running is of layers .* ucb and uan, not of bn",
+        ),
+        (["norm=scb", *GROUPED, "task.readings=[batch16]"], "batch16 is of layers"),
+        (
+            ["norm=uan", "norm.train_stats=params", "task.readings=[running]"],
+            "running needs averages, which norm.train_stats=params",
+        ),
         (["norm=bn", "task.readings=[guessed]"], "task.readings=guessed must be"),
     ],
 )

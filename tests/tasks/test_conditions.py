@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from cbnorm.config.compose import compose_run
-from cbnorm.norms import SCBNorm
+from cbnorm.norms import SCBNorm, apply_norm, create_norm
 from cbnorm.tasks.classification import Classification, ClassificationReader
-from cbnorm.tasks.conditions import Averaged, Masked, Told, groups_of_classes, permuted
+from cbnorm.tasks.conditions import Averaged, ByMoments, Masked, Told, groups_of_classes, permuted
 from cbnorm.tasks.predictions import predict
 
 N, CLASSES, GROUPS = 23, 6, 3
@@ -26,7 +26,7 @@ class Grouped(nn.Module):
         self.linear = nn.Linear(3 * 4, CLASSES)
 
     def features(self, images: torch.Tensor, clusters: torch.Tensor | None = None) -> torch.Tensor:
-        return self.norm(images, clusters).flatten(1)
+        return apply_norm(self.norm, images, clusters).flatten(1)
 
     def forward(self, images: torch.Tensor, clusters: torch.Tensor | None = None) -> torch.Tensor:
         return self.linear(self.features(images, clusters))
@@ -118,6 +118,52 @@ def test_permuted_ids_are_as_many_of_each_and_stay_the_same() -> None:
     assert torch.equal(*made)
     assert torch.equal(made[0].bincount(), IDS.bincount())
     assert not torch.equal(made[0], IDS)
+
+
+@pytest.fixture(params=["ucb", "uan"])
+def mixed(request, images) -> Classification:
+    """A network with a layer of UCB-Norm or UAN on the image whose running moments have moved."""
+    torch.manual_seed(0)
+    network = Grouped()
+    network.norm = create_norm(request.param, 3, num_components=2)
+    for _ in range(3):
+        network.norm(3 * images + 1)
+    return Classification(network, compose_run([]).optimizer)
+
+
+def by(source: str, task: Classification, part: torch.Tensor) -> torch.Tensor:
+    """Logits of images by a layer that was made to evaluate so."""
+    made = create_norm("ucb", 3, num_components=2, eval_stats=source).eval()
+    made.load_state_dict(task.model.norm.state_dict())
+    return task.model.linear(made(part).flatten(1))
+
+
+def test_running_moments_read_every_image_on_its_own(mixed, images) -> None:
+    expected = by("running", mixed, images)
+    for size in (1, 5, N):
+        found = predict(mixed, batches(images, size), ByMoments("running"))
+        torch.testing.assert_close(found.losses, losses(expected))
+
+
+def test_moments_of_the_batch_are_those_of_the_images_read_together(mixed, images) -> None:
+    whole = by("batch", mixed, images)
+    torch.testing.assert_close(predict(mixed, batches(images, N), ByMoments("batch")).losses, losses(whole))
+    fours = torch.cat([by("batch", mixed, part) for part in images.split(4)])
+    found = predict(mixed, batches(images, N), ByMoments("batch", most=4))
+    torch.testing.assert_close(found.losses, losses(fours))
+    for one, other in ((whole, fours), (whole, by("running", mixed, images))):
+        assert (one - other).abs().max() > 0.01
+
+
+def test_layers_get_their_own_moments_back_also_after_an_error(mixed, images) -> None:
+    own, before = mixed.model.norm.eval_stats, mixed.model.norm.running_mean.clone()
+    other = "batch" if own == "running" else "running"
+    predict(mixed, batches(images), ByMoments(other))
+    assert mixed.model.norm.eval_stats == own
+    with pytest.raises(ValueError, match="channels"):
+        predict(mixed, [(images[:, :2], LABELS, IDS)], ByMoments(other))
+    assert mixed.model.norm.eval_stats == own
+    assert torch.equal(mixed.model.norm.running_mean, before)
 
 
 def test_groups_that_do_not_follow_from_classes_are_refused() -> None:

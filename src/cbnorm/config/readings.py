@@ -7,6 +7,8 @@ from cbnorm.partitions.choices import attribute
 
 #: Readings with other ids than the run's own.
 OTHER_IDS = ("unknown", "predicted", "averaged", "permuted")
+#: Readings by other moments than the run's own, of layers that can evaluate by several.
+MOMENTS = ("running", "batch", "batch16")
 #: Readings that need to know how probable each group is for an image.
 GUESSED = ("predicted", "averaged")
 
@@ -32,8 +34,9 @@ def check_readings(run: RunConfig) -> None:
         return
     if task.labels != "class":
         raise CbnormError(f"task.labels={task.labels} learns groups: set task.readings=[]")
+    _check_moments(run)
     clustered = needs_clusters(run.norm.name)
-    for reading in task.readings:
+    for reading in set(task.readings).difference(MOMENTS):
         if (reading in OTHER_IDS) != clustered:
             wanted = "takes clusters" if reading in OTHER_IDS else "takes none, such as bn"
             raise CbnormError(f"task.readings={reading} needs a norm that {wanted}, not {run.norm.name}")
@@ -43,4 +46,20 @@ def check_readings(run: RunConfig) -> None:
         raise CbnormError(
             f"task.readings={'/'.join(GUESSED)} guess the ids of partition={run.partition.name}: "
             f"they need task.group={run.partition.name}, not {task.group}"
+        )
+
+
+def _check_moments(run: RunConfig) -> None:
+    norm, wanted = run.norm, [reading for reading in MOMENTS if reading in run.task.readings]
+    if wanted and norm.name not in {"ucb", "uan"}:
+        raise CbnormError(
+            f"task.readings={wanted[0]} is of layers that evaluate by several moments, ucb and uan, "
+            f"not of {norm.name}"
+        )
+    own = "batch" if norm.name == "uan" else norm.eval_stats
+    untracked = norm.update == "weight" and norm.train_stats == "params" and own != "running"
+    if "running" in wanted and untracked:
+        raise CbnormError(
+            "task.readings=running needs averages, which norm.train_stats=params with norm.update=weight "
+            "doesn't keep: choose norm.train_stats=batch"
         )

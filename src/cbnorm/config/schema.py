@@ -168,7 +168,9 @@ class TaskConfig(Group):
     confident: bool
     labels: str
     group: str | None
-    readings: list[Literal["unknown", "predicted", "averaged", "permuted", "masked"]]
+    readings: list[
+        Literal["unknown", "predicted", "averaged", "permuted", "masked", "running", "batch", "batch16"]
+    ]
     select: Literal["accuracy", "loss"]
     components: NotNegative
     latent: Literal["normal", "uniform"]
@@ -178,7 +180,7 @@ class TaskConfig(Group):
     target_ratio: Positive
     operations: NotNegative
     strength: Annotated[float, Field(ge=0, le=1)]
-    alignment: Literal["per_class", "keras"]
+    alignment: Literal["running", "per_class", "keras"]
     second_forward: Literal["source", "inference"]
     threshold: Annotated[float, Field(gt=0, le=1)]
     horizon: Annotated[float, Field(gt=0)]

@@ -17,7 +17,15 @@ from cbnorm.partitions.given import attribute_ids
 from cbnorm.runs.guesses import probabilities
 from cbnorm.runs.partitioning import splits_of
 from cbnorm.tasks.classification import ClassificationReader
-from cbnorm.tasks.conditions import Averaged, Condition, Masked, Told, groups_of_classes, permuted
+from cbnorm.tasks.conditions import (
+    Averaged,
+    ByMoments,
+    Condition,
+    Masked,
+    Told,
+    groups_of_classes,
+    permuted,
+)
 
 
 def learned(config: RunConfig, data: ImageData) -> ImageData:
@@ -62,7 +70,7 @@ def reader_of(
 
 
 def conditions(config: RunConfig, data: ImageData, clusters: Mapping[str, Tensor]) -> dict[str, Condition]:
-    """The further readings of a run by name, see docs/table7.md.
+    """The further readings of a run by name, see docs/table7.md and, by moments, docs/densenet.md.
 
     Raises:
         CbnormError: The run of the classifier of groups is missing, or groups don't follow from classes.
@@ -78,6 +86,9 @@ def conditions(config: RunConfig, data: ImageData, clusters: Mapping[str, Tensor
         "averaged": lambda: Averaged(guesses),
         "permuted": lambda: Told(permuted(clusters["test"], generator(config.seed, "permuted ids"))),
         "masked": lambda: _masked(config, data),
+        "running": lambda: ByMoments("running"),
+        "batch": lambda: ByMoments("batch"),
+        "batch16": lambda: ByMoments("batch", most=16),
     }
     return {name: make[name]() for name in sorted(set(config.task.readings))}
 

@@ -1,14 +1,19 @@
-"""Other ways to read a classifier that is told the group of every image: without being told, or wrongly.
+"""Other ways to read a classifier: told other groups or none, or normalizing by other moments.
 
-Where groups follow from the label, telling them at test time tells part of the answer. A condition turns the
-images of a batch into logits in another way; labels, metrics and weights stay the same.
+Where groups follow from the label, telling them at test time tells part of the answer; where a layer takes
+the moments of the test batch, other test images have a say. A condition turns the images of a batch into
+logits in another way; labels, metrics and weights stay the same.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from cbnorm.norms.ucb import EvalStats, UCBNorm
 
 
 class Condition(Protocol):
@@ -78,6 +83,38 @@ class Masked:
         own, groups = (part.to(images.device) for part in (self.ids[place], self.groups))
         logits: Tensor = task(images, None)
         return logits.masked_fill(groups[None] != own[:, None], -torch.inf)
+
+
+@dataclass(frozen=True)
+class ByMoments:
+    """Layers of UCB-Norm and UAN evaluate by other moments than their own while a batch is read.
+
+    Attributes:
+        source: ``running`` averages, with which every image is read on its own, or those of the test
+            ``batch``: transductive, since the logits of an image then depend on the images beside it.
+        most: Images that are read together; None for the whole batch.
+    """
+
+    source: EvalStats
+    most: int | None = None
+
+    def __call__(self, task: Any, images: Tensor, _place: slice) -> Tensor:
+        """Logits by these moments."""
+        with evaluated_by(task, self.source):
+            return torch.cat([task(part, None) for part in images.split(self.most or len(images))])
+
+
+@contextmanager
+def evaluated_by(network: nn.Module, source: EvalStats) -> Iterator[None]:
+    """A network whose layers of UCB-Norm and UAN evaluate by other moments for a while."""
+    own = {module: module.eval_stats for module in network.modules() if isinstance(module, UCBNorm)}
+    try:
+        for layer in own:
+            layer.eval_stats = source
+        yield
+    finally:
+        for layer, before in own.items():
+            layer.eval_stats = before
 
 
 def groups_of_classes(labels: Tensor, ids: Tensor, num_classes: int) -> Tensor:
