@@ -42,6 +42,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder / "runs")
 
 
+def test_runs_of_densenet_keep_what_figure_9_shows(tmp_path: Path) -> None:
+    words = ["experiment=densenet", *SMALL, "trainer.moments=[50,100]", "model.depth=10", "norm=scb"]
+    config, other = compose_run(words), compose_run([*words, "trainer.keep=best"])
+    assert config.trainer.keep == "moments"
+    assert run_id(config) == run_id(other)
+    store = Store(tmp_path / "runs")
+    record = execute(config, store)
+    found = look(config, record, store.folder(record["id"]), load_data(config), 30)
+    assert found["percents"].tolist() == [50, 100]
+    assert found["plane"].shape == (2, 30, 2)
+    # The layer is on the image, which has none of the channels of Fig. 2.
+    assert len(found["skewness"]) == 3
+    assert len(found["channels"]) == 0
+
+
 def test_channels_are_described_as_scipy_does() -> None:
     draws = np.random.default_rng(0).gamma(2.0, size=(50, 13, 16))
     found = channels(torch.from_numpy(draws))
