@@ -1,5 +1,7 @@
 """Readings without, with guessed, and with wrong ids, each against direct computation on a tiny network."""
 
+import copy
+
 import pytest
 import torch
 from sklearn.decomposition import PCA
@@ -220,6 +222,42 @@ def test_a_test_curve_is_told_and_selects_nothing(task, images, select) -> None:
     assert longer == row | {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
     assert curve.score(longer) == plain.score(row)
     assert curve.score(longer | {"test_loss": 0.0, "test_accuracy": 100.0}) == plain.score(row)
+
+
+def test_a_test_curve_is_not_predicted_twice_by_the_same_weights(task, images) -> None:
+    read: list[str] = []
+
+    class Named(list):
+        def __iter__(self):
+            read.append("test")
+            return super().__iter__()
+
+    reader = ClassificationReader(CLASSES, batches(images), Named(batches(images.flip(0))), test_curve=True)
+    plain = ClassificationReader(CLASSES, batches(images), batches(images.flip(0)))
+
+    def told(expected: int) -> None:
+        read.clear()
+        found, wanted = reader.read(task), plain.read(task)
+        assert found.metrics == wanted.metrics
+        assert torch.equal(found.arrays["predicted"], wanted.arrays["predicted"])
+        assert len(read) == expected
+
+    reader.validate(task)
+    told(0)
+    told(1)  # what was kept is told once
+    # The best weights so far, on a copy.
+    reader.validate(task)
+    model, task.model = task.model, copy.deepcopy(task.model)
+    with torch.no_grad():
+        task.model.linear.weight.neg_()
+    told(1)
+    task.model = model
+    # Further steps, after which validation was not read: a run that diverges.
+    reader.validate(task)
+    task.begin_step(task.step + 1)
+    with torch.no_grad():
+        task.model.linear.weight.neg_()
+    told(1)
 
 
 def test_clusters_that_begin_equal_stay_equal_while_ids_are_withheld(task, images) -> None:

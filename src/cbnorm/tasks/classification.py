@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cbnorm.data.batches import Batch
@@ -45,6 +46,14 @@ class Classification(Task):
         return super().finish_epoch() | {"train_accuracy": 100 * correct / max(count, 1)}
 
 
+class _Kept(NamedTuple):
+    """Predictions of the test images by a network after so many steps."""
+
+    model: nn.Module
+    step: int
+    predictions: Predictions
+
+
 class ClassificationReader:
     """Reads validation and test images; the best weights are those of the best validation accuracy, or loss.
 
@@ -77,6 +86,7 @@ class ClassificationReader:
         self.test_curve, self.confident, self.select = test_curve, confident, select
         self.probabilities, self.components = probabilities, components
         self.conditions = dict(conditions or {})
+        self._kept: _Kept | None = None
 
     def validate(self, task: Classification) -> Metrics:
         """Loss and accuracy (per cent) on the validation images, for a test curve on the test images too."""
@@ -84,6 +94,8 @@ class ClassificationReader:
         found: Metrics = {}
         for name, batches in sets.items():
             reading = predict(task, batches)
+            if name == "test":
+                self._kept = _Kept(task.model, task.step, reading)
             found |= {f"{name}_loss": finite(reading.loss), f"{name}_accuracy": reading.accuracy}
         return found
 
@@ -96,7 +108,7 @@ class ClassificationReader:
 
     def read(self, task: Classification) -> Reading:
         """Metrics and predicted classes of the test images, under every condition."""
-        reading = predict(task, self.test)
+        reading = self._known(task) or predict(task, self.test)
         metrics = self._metrics(reading)
         arrays = {"labels": reading.labels, "predicted": reading.predicted}
         if self.probabilities:
@@ -108,6 +120,11 @@ class ClassificationReader:
             metrics |= {f"{name}.{key}": value for key, value in self._metrics(further).items()}
             arrays[f"{name}.predicted"] = further.predicted
         return Reading(metrics, arrays)
+
+    def _known(self, task: Classification) -> Predictions | None:
+        """What the test curve has just said of these weights; told once, since weights may change then."""
+        kept, self._kept = self._kept, None
+        return kept.predictions if kept and (kept.model is task.model and kept.step == task.step) else None
 
     def _metrics(self, reading: Predictions) -> Metrics:
         averaged = reading.macro(self.num_classes) | {"top5": reading.top5} | reading.released()
