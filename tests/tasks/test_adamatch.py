@@ -11,7 +11,7 @@ from cbnorm.config.compose import compose_run
 from cbnorm.data.views import Views
 from cbnorm.norms import apply_norm, create_norm
 from cbnorm.tasks.adamatch import FOLLOWED, SUMS, AdaMatch
-from cbnorm.tasks.domains import DomainReader, adapted
+from cbnorm.tasks.domains import DomainReader, adapted, largest
 
 N, M, CLASSES = 6, 18, 4
 
@@ -47,6 +47,7 @@ def make(norm: str = "scb", epochs: int = 2, steps: int = 6, *words: str, **opti
         Net(nn.Identity() if layer is None else layer),
         config.optimizer,
         config.task,
+        num_classes=CLASSES,
         epochs=epochs,
         steps=steps,
         clustered=clustered,
@@ -58,8 +59,9 @@ def ids(*counts: int) -> Tensor:
     return torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
 
 
-def reference(model: nn.Module, batch: Views, share: Tensor, *, keras: bool, weight: float) -> Tensor:
-    """The loss of one step in float64, with a model of its own for the second pass."""
+def reference(model: nn.Module, batch: Views, share: Tensor, *, form: str, weight: float) -> Tensor:
+    """The loss of a run's first step in float64, with a model of its own for the second pass."""
+    keras = form == "keras"
     model = copy.deepcopy(model).double()
     source = torch.cat([batch.source_weak, batch.source_strong]).double()
     target = torch.cat([batch.target_weak, batch.target_strong]).double()
@@ -70,7 +72,11 @@ def reference(model: nn.Module, batch: Views, share: Tensor, *, keras: bool, wei
     logits = share * together[: 2 * N] + (1 - share) * alone
     weak, strong = logits[:N], logits[N:]
     p, q = weak.softmax(1), together[2 * N : 2 * N + M].softmax(1)
-    labels = q / q.norm(dim=1, keepdim=True) if keras else q * (p.mean(0) / q.mean(0))
+    p_mean, q_mean = p.mean(0), q.mean(0)
+    if form == "running":
+        p_mean = 0.999 / CLASSES + 0.001 * p_mean + 1e-6
+        q_mean = (127 / CLASSES + 2 * q_mean) / 129 + 1e-6
+    labels = q / q.norm(dim=1, keepdim=True) if keras else q * (p_mean / q_mean)
     labels = labels if keras else labels / labels.sum(1, keepdim=True)
     sure = labels.max(1).values >= 0.9 * p.max(1).values.mean()
     first = F.cross_entropy(weak, batch.source_labels) + F.cross_entropy(strong, batch.source_labels)
@@ -78,17 +84,17 @@ def reference(model: nn.Module, batch: Views, share: Tensor, *, keras: bool, wei
     return first + weight * each.sum() / M
 
 
-@pytest.mark.parametrize("keras", [False, True])
+@pytest.mark.parametrize("form", ["running", "per_class", "keras"])
 @pytest.mark.parametrize("norm", ["identity", "scb", "bn"])
-def test_a_step_is_the_loss_written_anew(norm: str, keras: bool) -> None:
-    words = ["task.alignment=keras", "task.second_forward=inference"] if keras else []
+def test_a_step_is_the_loss_written_anew(norm: str, form: str) -> None:
+    words = [f"task.alignment={form}", *(["task.second_forward=inference"] if form == "keras" else [])]
     task, batch = make(norm, 2, 6, *words), views()
     # So that running statistics are not those of the first batch.
     task.model(views(5).target_weak, ids(0, M) if norm == "scb" else None)
     task.step = 2
     torch.manual_seed(3)
     share = torch.rand(2 * N, CLASSES)
-    expected = reference(task.model, batch, share, keras=keras, weight=0.75)
+    expected = reference(task.model, batch, share, form=form, weight=0.75)
     torch.manual_seed(3)
     loss = task.training_step(batch, 0)
     # mu after 2 of 6 steps: 0.5 - 0.5 cos(2 pi / 3).
@@ -123,10 +129,10 @@ def test_gradients_come_from_both_passes() -> None:
 def test_the_target_weighs_nothing_at_first_and_wholly_from_half_of_the_steps_on() -> None:
     batch = views()
     for step, weight in ((0, 0.0), (3, 1.0), (5, 1.0)):
-        task = make()
-        task.step = step
+        other, task = make(), make()
         torch.manual_seed(1)
-        source, target = task.losses(batch)
+        source, target = other.losses(batch)
+        task.step = step
         torch.manual_seed(1)
         assert task.training_step(batch, 0).item() == pytest.approx((source + weight * target).item())
 
@@ -166,17 +172,30 @@ def test_released_schedules_are_longer_or_shorter_than_the_run() -> None:
     assert len(set(short[94:])) == 1
 
 
-def test_the_gradients_of_the_last_step_of_an_epoch_are_followed() -> None:
+@pytest.mark.parametrize(
+    ("epochs", "steps", "followed"), [(2, 6, [1, 4]), (2, 4, [0, 2]), (2, 2, [0, 1]), (1, 5, [3])]
+)
+def test_gradients_are_followed_once_an_epoch_at_a_full_batch(
+    epochs: int, steps: int, followed: list[int]
+) -> None:
+    task, found = make("scb", epochs, steps), []
+    for step in range(steps):
+        task.step = step
+        if task.follows:
+            found.append(step)
+            assert task.epoch == len(found) - 1
+    assert found == followed
+
+
+def test_the_gradients_of_the_last_full_batch_of_an_epoch_are_followed() -> None:
     task, batch = make(), views()
     parameters = list(task.model.parameters())
-    for step in range(2):
-        task.step = step
-        task.training_step(batch, 0)
+    task.training_step(batch, 0)
     assert not task.variances.any()
     before = copy.deepcopy(task.model)
-    task.step = 2
+    task.step = 1
     torch.manual_seed(4)
-    task.training_step(batch, 2).backward()
+    task.training_step(batch, 1).backward()
     after = {name: value.clone() for name, value in task.model.named_buffers()}
     assert not task.variances[1].any()
     found = task.variances[0]
@@ -203,7 +222,7 @@ def test_the_gradients_of_the_last_step_of_an_epoch_are_followed() -> None:
 
 def test_what_is_followed_has_no_part_in_the_step() -> None:
     gradients = []
-    for step in (1, 2):  # the third step of an epoch is followed, the second is not
+    for step in (1, 2):  # the second of three steps of an epoch is followed, the third is not
         task = make("bn", 2, 6, "task.horizon=1e6")
         task.step = step
         torch.manual_seed(2)
@@ -214,11 +233,11 @@ def test_what_is_followed_has_no_part_in_the_step() -> None:
 
 
 def test_an_epoch_ends_with_means_over_images() -> None:
-    task = make("scb", 2, 2)
+    other, task = make("scb", 2, 2), make("scb", 2, 2)
     torch.manual_seed(0)
+    source, target = (loss.item() for loss in other.losses(views()))
     task.step = 1
-    source, target = (loss.item() for loss in task.losses(views()))
-    task.totals.zero_()
+    assert task.means.tolist() == [[0.25] * CLASSES] * 2
     torch.manual_seed(0)
     task.training_step(views(), 0)
     row = task.finish_epoch()
@@ -231,9 +250,11 @@ def test_an_epoch_ends_with_means_over_images() -> None:
     assert {key for key in row if key.startswith("gradients")} == {
         f"gradients.{name}.{what}" for name in FOLLOWED for what in ("max", "mean", "std")
     }
-    # The sums start anew, what was followed stays.
+    # The sums start anew; what was followed stays, and so do the running means.
     assert not task.totals[: len(SUMS)].any()
     assert task.variances[1].any()
+    assert task.means.sum(1).tolist() == pytest.approx([1, 1], abs=1e-6)
+    assert (task.means != 0.25).all()
 
 
 def test_a_loss_that_is_not_finite_leaves_unknown_numbers() -> None:
@@ -262,12 +283,13 @@ def test_readings_are_told_apart_by_name_and_none_selects() -> None:
     with torch.no_grad():
         task.model.first.mean[1] += 2  # so that ids matter
     test = {"": batches(1, 0), "source": batches(0, 0), "own": batches(1, 1)}
-    reader = DomainReader(CLASSES, {"source": batches(0, 0), "target": batches(1, 0)}, test, {})
+    reader = DomainReader(CLASSES, test, test, {})
     row = reader.validate(task)
     assert reader.score(row) is None
     found = reader.read(task)
-    assert row["val_accuracy"] == found.metrics["accuracy"]
-    assert row["source.val_accuracy"] == found.metrics["source.accuracy"]
+    for lead in ("", "source.", "own."):
+        assert row[f"{lead}val_accuracy"] == found.metrics[f"{lead}accuracy"]
+        assert row[f"{lead}val_loss"] == found.metrics[f"{lead}loss"]
     assert len({found.metrics[f"{name}loss"] for name in ("", "source.", "own.")}) == 3
     assert torch.equal(found.arrays["labels"], found.arrays["own.labels"])
     assert found.metrics["weighted_recall"] == pytest.approx(found.metrics["accuracy"])
@@ -280,7 +302,19 @@ def test_readings_are_told_apart_by_name_and_none_selects() -> None:
     assert reader.read(task).metrics["source.gradient_variance"] == pytest.approx(0)
     task.step = 3  # the second epoch, in which the target's largest is 1e7
     task.variances[1] = 1e7
-    assert reader.read(task).metrics["gradient_variance"] == pytest.approx(6)
+    metrics = reader.read(task).metrics
+    assert metrics["gradient_variance"] == metrics["own.gradient_variance"] == pytest.approx(6)
+    assert metrics["source.gradient_variance"] == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_epoch_without_finite_gradients_leaves_the_others(value: float) -> None:
+    task = make("scb", 3, 9)
+    task.step = 8
+    task.variances[:] = 1e4
+    task.variances[1, 0, 0] = value
+    task.variances[2, :, 3] = 1e8
+    assert largest(task) == pytest.approx([6, 16 / 3, 16 / 3, 16 / 3])
 
 
 def test_statistics_are_estimated_anew_on_a_copy() -> None:
@@ -301,6 +335,7 @@ def test_statistics_are_estimated_anew_on_a_copy() -> None:
     task = make("bn")
     metrics = reader.read(task).metrics
     assert metrics["loss"] != metrics["adabn.loss"]
+    assert {"gradient_variance", "adabn.gradient_variance"} <= metrics.keys()
     assert not task.model.norm.running_mean.any()
 
 

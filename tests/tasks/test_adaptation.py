@@ -54,6 +54,38 @@ def test_alignment_agrees_with_numpy(form: adaptation.Alignment) -> None:
     np.testing.assert_allclose(found.numpy(), aligned(source.numpy(), target.numpy(), form), rtol=1e-12)
 
 
+def test_running_alignment_takes_averages_over_batches() -> None:
+    made = torch.Generator().manual_seed(7)
+    means = torch.full((2, 10), 0.1, dtype=torch.float64)
+    expected = means.numpy().copy()
+    for seed in range(4):
+        source, target = logits(8, seed), logits(24, 50 + seed) + torch.randn(10, generator=made).double()
+        means = adaptation.running_means(means, source, target)
+        for row, (values, decay) in enumerate(((source, 0.999), (target, 127 / 129))):
+            expected[row] = decay * expected[row] + (1 - decay) * softmax(values.numpy()).mean(axis=0)
+    np.testing.assert_allclose(means.numpy(), expected, rtol=1e-12)
+    found = adaptation.pseudo_labels(source, target, threshold=0.9, form="running", means=means)
+    moved = softmax(target.numpy()) * (expected[0] + 1e-6) / (expected[1] + 1e-6)
+    np.testing.assert_allclose(found.labels.numpy(), moved / moved.sum(axis=1, keepdims=True), rtol=1e-12)
+    with pytest.raises(ValueError, match="needs the running means"):
+        adaptation.pseudo_labels(source, target, threshold=0.9, form="running")
+
+
+def test_a_class_that_one_batch_lacks_is_not_taken_from_the_target() -> None:
+    """Source and target are alike on the whole; the last source batch has no image of class 0."""
+    means = torch.full((2, 4), 0.25)
+    every, some = 9 * torch.eye(4), 9 * torch.eye(4)[[1, 2, 3, 1]]
+    for _ in range(200):
+        means = adaptation.running_means(means, every, every)
+    means = adaptation.running_means(means, some, every)
+    running, batch = (
+        adaptation.pseudo_labels(some, every, threshold=0.9, form=form, means=means).labels[0]
+        for form in ("running", "per_class")
+    )
+    assert running[0] > 0.99
+    assert batch[0] < 0.6
+
+
 def test_aligned_predictions_are_distributions_and_equal_means_change_nothing() -> None:
     source, target = logits(8, 0).softmax(1), logits(24, 1).softmax(1)
     assert adaptation.align(source, target).sum(1).allclose(torch.ones(24, dtype=torch.float64))

@@ -27,6 +27,7 @@ def build_adamatch(config: RunConfig, device: torch.device) -> Parts:
         model,
         config.optimizer,
         config.task,
+        num_classes=data.num_classes,
         epochs=config.trainer.max_epochs,
         steps=len(train) * config.trainer.max_epochs,
         clustered=partition is not None,
@@ -82,14 +83,15 @@ def _reader(config: RunConfig, data: ImageData, device: torch.device) -> DomainR
         for split in (data.val, data.test)
     )
     readings = {"": batches(test["target"], SOURCE), "source": batches(test["source"], SOURCE)}
+    validation = {"": batches(val["target"], SOURCE), "source": batches(val["source"], SOURCE)}
     adapt = {}
     if clustered:
         readings["own"] = batches(test["target"], TARGET)
+        validation["own"] = batches(val["target"], TARGET)
     else:
         readings |= {"adabn": readings[""], "source_adabn": readings["source"]}
         for name, number in (("adabn", TARGET), ("source_adabn", SOURCE)):
             adapt[name] = batches(_first(domain(data.train, number), config.task.adapt_images), number)
-    validation = {"source": batches(val["source"], SOURCE), "target": batches(val["target"], SOURCE)}
     return DomainReader(data.num_classes, validation, readings, adapt)
 
 

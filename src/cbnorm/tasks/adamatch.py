@@ -14,7 +14,8 @@ from cbnorm.tasks.schedules import rate_factor, set_rate
 
 #: The ids of the domains.
 SOURCE, TARGET = 0, 1
-#: Sums over the epoch, in the order of the buffer; behind them lie the variances of all gradients.
+#: Sums over the epoch, in the order of the buffer; behind them lie the running means of both domains'
+#: predictions and the variances of all gradients, which no epoch's end touches.
 SUMS = ("loss", "source_loss", "target_loss", "correct", "sure", "source", "target")
 #: Of which scalars the gradients are followed (Fig. 12: the first two).
 FOLLOWED = ("logits.source", "logits.target", "loss.source", "loss.target")
@@ -30,6 +31,7 @@ class AdaMatch(Task):
         model: ``model(images, clusters)`` gives logits; images have values from 0 to 255.
         optimizer: Which optimizer, with its options.
         options: The forms of the loss.
+        num_classes: Logits per image.
         epochs: Epochs of the whole run.
         steps: Steps of the whole run.
         clustered: Whether the model takes the domain of every image as its cluster.
@@ -42,6 +44,7 @@ class AdaMatch(Task):
         optimizer: OptimizerConfig,
         options: TaskConfig,
         *,
+        num_classes: int,
         epochs: int,
         steps: int,
         clustered: bool,
@@ -49,19 +52,34 @@ class AdaMatch(Task):
     ) -> None:
         learned = [p for p in model.parameters() if p.requires_grad]
         # In the buffer of sums, because that is what a checkpoint keeps.
-        kept = len(SUMS) + epochs * len(FOLLOWED) * len(learned)
-        super().__init__(model, optimizer, steps=steps, bf16=bf16, sums=kept)
+        self._places = [len(SUMS), 2 * num_classes, epochs * len(FOLLOWED) * len(learned)]
+        super().__init__(model, optimizer, steps=steps, bf16=bf16, sums=sum(self._places))
         self.learned, self.options, self.epochs, self.clustered = learned, options, epochs, clustered
+        self.means.fill_(1 / num_classes)
+
+    @property
+    def means(self) -> Tensor:
+        """Running means of predictions, (2 domains, classes), see :func:`adaptation.running_means`."""
+        return self.totals.split(self._places)[1].view(2, -1)
 
     @property
     def variances(self) -> Tensor:
         """Variances of gradients, (epochs, 4 scalars, parameter tensors); zero for epochs to come."""
-        return self.totals[len(SUMS) :].view(self.epochs, len(FOLLOWED), len(self.learned))
+        return self.totals.split(self._places)[2].view(self.epochs, len(FOLLOWED), len(self.learned))
 
     @property
     def epoch(self) -> int:
         """The epoch of the present step, from 0."""
         return self.step * self.epochs // self.steps
+
+    @property
+    def follows(self) -> bool:
+        """Whether gradients are followed at the present step: once an epoch, at its last batch that is full.
+
+        The very last one may hold fewer images, of which a sum of logits has a smaller gradient.
+        """
+        batches = self.steps // self.epochs
+        return self.step % batches == max(batches - 2, 0)
 
     @property
     def length(self) -> int:
@@ -87,7 +105,7 @@ class AdaMatch(Task):
         weight = adaptation.ramp(self.step, self.length)
         # A weight of zero must not make nan of an infinite loss.
         loss = source + weight * target if weight else source
-        if (self.step + 1) % (self.steps // self.epochs) == 0:
+        if self.follows:
             self._follow(batch, source, target)
         n, m = len(batch.source_weak), len(batch.target_weak)
         with torch.no_grad():
@@ -104,8 +122,14 @@ class AdaMatch(Task):
         alone = self._alone(torch.cat([batch.source_weak, batch.source_strong]))
         share = torch.rand(source.shape).to(source)
         weak, strong = adaptation.interpolate(source, alone, share).chunk(2)
+        with torch.no_grad():
+            self.means.copy_(adaptation.running_means(self.means, weak, target_weak))
         pseudo = adaptation.pseudo_labels(
-            weak, target_weak, threshold=self.options.threshold, form=self.options.alignment
+            weak,
+            target_weak,
+            threshold=self.options.threshold,
+            form=self.options.alignment,
+            means=self.means,
         )
         with torch.no_grad():
             correct = (weak.argmax(1) == batch.source_labels).sum()

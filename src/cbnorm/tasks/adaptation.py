@@ -10,14 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Alignment = Literal["per_class", "keras"]
+Alignment = Literal["running", "per_class", "keras"]
+
+#: How much of an average of mean predictions a new batch leaves, for the source and for the target. The
+#: source's is that of AdaMatch's authors; where they take the target's mean over the last 128 batches, this
+#: is an average whose batches are as old in the mean, 63.5 steps.
+DECAYS = (0.999, 63.5 / 64.5)
+#: Added to both averages, as in their code.
+_SMALL = 1e-6
 
 
 class PseudoLabels(NamedTuple):
     """What the target's weak views are taken to be.
 
     Attributes:
-        labels: (M, C), a distribution per image under ``per_class``, of length 1 under ``keras``; constants.
+        labels: (M, C), a distribution per image, of length 1 under ``keras``; constants.
         mask: bool (M,), which images are sure enough to be learned from.
     """
 
@@ -36,20 +43,47 @@ def interpolate(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     return torch.lerp(second, first, share)
 
 
-def align(source: Tensor, target: Tensor, form: Alignment = "per_class") -> Tensor:
+def running_means(means: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Running averages of the mean predictions of both domains, with one more batch in them.
+
+    They start at 1 / C, as the authors' do: until there is something to go by, nothing is aligned.
+
+    Args:
+        means: (2, C), the averages so far: of the source, of the target.
+        source: (N, C), logits of the source's weak views.
+        target: (M, C), logits of the target's weak views.
+
+    Returns:
+        (2, C), constants.
+    """
+    with torch.no_grad():
+        batch = [logits.softmax(dim=1).mean(dim=0) for logits in (source, target)]
+        return torch.stack([torch.lerp(b, m, d) for b, m, d in zip(batch, means, DECAYS, strict=True)])
+
+
+def align(
+    source: Tensor, target: Tensor, form: Alignment = "per_class", means: Tensor | None = None
+) -> Tensor:
     """Bring the target's predictions to the source's distribution of classes.
 
-    ``per_class`` is AdaMatch's: every class is multiplied by the ratio of its mean predictions, source over
-    target, and rows are made to sum to 1. ``keras`` is what the Keras example computes: its means are over
-    classes too, hence both are 1 / C and the ratio is 1; and rows are given Euclidean length 1.
+    ``running`` and ``per_class`` are AdaMatch's: every class is multiplied by the ratio of its mean
+    predictions, source over target, and rows are made to sum to 1. ``running`` takes averages over many
+    batches, as AdaMatch's code does; ``per_class`` takes the batch alone, which may lack classes.
+
+    ``keras`` is what the Keras example computes: its means are over classes too, hence both are 1 / C and the
+    ratio is 1; and rows are given Euclidean length 1.
 
     Args:
         source: (N, C), probabilities of the source's weak views.
         target: (M, C), probabilities of the target's weak views.
-        form: ``per_class`` or ``keras``.
+        form: ``running``, ``per_class`` or ``keras``.
+        means: (2, C), of ``running``: what :func:`running_means` gave.
 
     Returns:
         (M, C).
+
+    Raises:
+        ValueError: ``running`` without its averages.
 
     >>> target = torch.tensor([[0.8, 0.2], [0.8, 0.2]])
     >>> align(torch.tensor([[0.5, 0.5]]), target)
@@ -58,14 +92,24 @@ def align(source: Tensor, target: Tensor, form: Alignment = "per_class") -> Tens
     """
     if form == "keras":
         return F.normalize(target * (source.mean() / target.mean()), dim=1)
-    # A class that nobody predicts keeps its zero.
-    ratio = source.mean(dim=0) / target.mean(dim=0).clamp_min(torch.finfo(target.dtype).tiny)
+    if form == "running":
+        if means is None:
+            raise ValueError("running alignment needs the running means of both domains")
+        ratio = (means[0] + _SMALL) / (means[1] + _SMALL)
+    else:
+        # A class that nobody predicts keeps its zero.
+        ratio = source.mean(dim=0) / target.mean(dim=0).clamp_min(torch.finfo(target.dtype).tiny)
     weighted = target * ratio
     return weighted / weighted.sum(dim=1, keepdim=True).clamp_min(torch.finfo(target.dtype).tiny)
 
 
 def pseudo_labels(
-    source_weak: Tensor, target_weak: Tensor, *, threshold: float, form: Alignment = "per_class"
+    source_weak: Tensor,
+    target_weak: Tensor,
+    *,
+    threshold: float,
+    form: Alignment = "per_class",
+    means: Tensor | None = None,
 ) -> PseudoLabels:
     """Labels for the target, and the relative threshold that decides which of them count.
 
@@ -76,10 +120,11 @@ def pseudo_labels(
         target_weak: (M, C), logits.
         threshold: tau, 0.9 in both sources.
         form: See :func:`align`.
+        means: See :func:`align`.
     """
     with torch.no_grad():
         source, target = source_weak.softmax(dim=1), target_weak.softmax(dim=1)
-        labels = align(source, target, form)
+        labels = align(source, target, form, means)
         least = threshold * source.amax(dim=1).mean()
         return PseudoLabels(labels, labels.amax(dim=1) >= least)
 

@@ -24,7 +24,7 @@ class DomainReader:
 
     Args:
         num_classes: For the metrics averaged over classes.
-        val: Validation images by domain, ``source`` and ``target``.
+        val: Validation images by reading, ``""``, ``source`` and perhaps ``own``.
         test: Test images by reading, the usual one being called ``""``.
         adapt: Training images by reading whose statistics are estimated anew, before :meth:`read`.
     """
@@ -39,14 +39,13 @@ class DomainReader:
         self.num_classes, self.val, self.test, self.adapt = num_classes, val, test, adapt
 
     def validate(self, task: AdaMatch) -> Metrics:
-        """Accuracies (per cent) and losses on validation images, for curves: target as usual, and source."""
-        source, target = (predict(task, self.val[domain]) for domain in ("source", "target"))
-        return {
-            "val_loss": finite(target.loss),
-            "val_accuracy": target.accuracy,
-            "source.val_loss": finite(source.loss),
-            "source.val_accuracy": source.accuracy,
-        }
+        """Accuracies (per cent) and losses on validation images of every reading, for curves."""
+        row: Metrics = {}
+        for name, batches in self.val.items():
+            found = predict(task, batches)
+            lead = _lead(name)
+            row |= {f"{lead}val_loss": finite(found.loss), f"{lead}val_accuracy": found.accuracy}
+        return row
 
     def score(self, row: Metrics) -> float | None:
         """None: a choice by target labels would use what the method is to do without."""
@@ -57,13 +56,15 @@ class DomainReader:
 
         ``gradients`` holds their decimal logarithms, (epochs, 4, tensors), in the order of
         :data:`cbnorm.tasks.adamatch.FOLLOWED` and of the network's parameters. ``gradient_variance`` sums
-        them up for a domain: of the largest variance of an epoch, its mean over epochs.
+        them up for the domain of a reading: of the largest variance of an epoch, its mean over epochs. It is
+        a quantity of training, so that all readings of a domain have the same.
         """
         source, target = (finite(value) for value in largest(task)[:2])
-        metrics: Metrics = {"gradient_variance": target, "source.gradient_variance": source}
+        metrics: Metrics = {}
         arrays = {"gradients": task.variances.detach().log10().half().cpu()}
         for name, batches in self.test.items():
-            lead = f"{name}." if name else ""
+            lead = _lead(name)
+            metrics[f"{lead}gradient_variance"] = source if name.startswith("source") else target
             found = self._predict(task, name, batches)
             metrics |= {lead + key: value for key, value in self._metrics(found).items()}
             arrays[f"{lead}labels"] = found.labels
@@ -85,14 +86,20 @@ class DomainReader:
         return {"accuracy": found.accuracy, "loss": finite(found.loss)} | averages
 
 
+def _lead(reading: str) -> str:
+    return f"{reading}." if reading else ""
+
+
 def largest(task: AdaMatch) -> list[float]:
     """Decimal logarithm of the largest variance of any tensor's gradient: its mean over the epochs so far.
 
+    Epochs in which it is no finite number don't count.
+
     Returns:
-        One number for each of :data:`cbnorm.tasks.adamatch.FOLLOWED`.
+        One number for each of :data:`cbnorm.tasks.adamatch.FOLLOWED`, nan where no epoch has any.
     """
-    done = task.variances[: task.epoch + 1].double()
-    found: list[float] = done.amax(dim=2).log10().mean(dim=0).tolist()
+    done = task.variances[: task.epoch + 1].double().amax(dim=2).log10()
+    found: list[float] = done.where(done.isfinite(), torch.nan).nanmean(dim=0).tolist()
     return found
 
 
