@@ -105,6 +105,18 @@ def test_a_diverged_run_counts_with_what_it_had() -> None:
     assert "BN-1 (diverged)" in markdown(found)
 
 
+def test_a_run_that_diverged_before_any_reading_lacks_nothing() -> None:
+    diverged = record("norm=bn", status="diverged")
+    diverged["metrics"]["moments"] = []
+    found = table(diverged)
+    assert found.left_out == []
+    assert cell(found, "BN-1", 100).values == ()
+    assert "BN-1 (diverged)" in markdown(found)
+    stopped = record("norm=bn")
+    stopped["metrics"]["moments"] = []
+    assert dict(table(stopped).left_out)[stopped["id"]].startswith("incomplete: no reading at 25 %, 50 %")
+
+
 def test_layout_is_the_papers_with_empty_cells_empty() -> None:
     lines = list(csv.reader(io.StringIO(paper_layout(table(record("norm=bn")).blocks))))
     assert [line[3] for line in lines[1:]] == [row.label for row in read_rows("table5")]

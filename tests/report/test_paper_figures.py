@@ -133,6 +133,8 @@ def test_figure_12_shows_logits_as_published_and_losses(
     exploded = pick(made[0], panel="target, largest tensor", row="AdaMatch none")
     assert [line["epoch"] for line in exploded] == list(range(1, 16))
     assert exploded[-1]["mean"] == pytest.approx(150 * math.exp(1.5 * 15))
+    rows = {line["row"] for line in made[0].lines}
+    assert rows == {f"AdaMatch {norm}" for norm in ("none", "scb_base", "scb", "ucb")}
 
 
 def test_figure_13_has_both_losses_of_three_rows(making_figures: SimpleNamespace, tmp_path: Path) -> None:

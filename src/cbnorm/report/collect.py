@@ -59,7 +59,8 @@ def collect(
         rows = [row for row in choose_rows(experiment, shown) if row.label in expected[name]]
         block = _fill(experiment, name, rows, expected[name], records, {} if overrides else cells, used)
         block = replace(block, customised=" ".join(overrides))
-        if len(filters) == 3 or block.filled:
+        # A run that diverged before anything was read fills no cell, and is an outcome all the same.
+        if len(filters) == 3 or block.filled or any(row.diverged for row in block.rows):
             found.blocks.append(block)
     if not overrides:
         found.left_out += _left_out(named, records, expected, used)
@@ -254,7 +255,7 @@ def _lacking(record: Record, config: RunConfig) -> str:
     """Which moments a record that fills cells lacks."""
     wanted = moment_epochs(config.trainer.moments, config.trainer.max_epochs)
     read = {entry["percent"] for entry in record["metrics"]["moments"]}
-    ended = record["status"] == "diverged" and bool(read)
+    ended = record["status"] == "diverged"
     lacking = [percent for percent in wanted if percent not in read and not ended]
     return f"incomplete: no reading at {', '.join(f'{p} %' for p in lacking)}" if lacking else ""
 

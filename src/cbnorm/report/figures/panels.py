@@ -51,7 +51,7 @@ def densenet(material: Material) -> Made:
 
 
 def _densenet(block: Block, material: Material) -> Drawing | None:
-    rows = _with_runs(block)
+    rows = _with_runs(block.rows)
     quantities = {
         "training loss": (("train_loss",), ""),
         "training error": (("-train_accuracy",), "%"),
@@ -80,7 +80,8 @@ def gradients(material: Material) -> Made:
 
 
 def _gradients(block: Block, material: Material) -> list[Drawing]:
-    rows = [row for row in _with_runs(block) if not row.dataset or row.dataset != "MNIST"]
+    # A run has a row for each domain, and one curve.
+    rows = _with_runs([row for row in block.rows if row.dataset != "MNIST"])
     made = []
     for of, words in (("logits", "the sum of all logits, as in the authors' notebook"), ("loss", "the loss")):
         panels = [
@@ -114,7 +115,7 @@ def vit_losses(material: Material) -> Made:
 
 
 def _vit(block: Block, material: Material) -> Drawing | None:
-    rows = [row for row in _with_runs(block) if row.config.norm.name in {"bn", "scb", "scb_base"}]
+    rows = [row for row in _with_runs(block.rows) if row.config.norm.name in {"bn", "scb", "scb_base"}]
     levels = _levels(block)
     panels = [
         Panel("training loss", ("train_loss",), rows, "", levels=levels),
@@ -143,8 +144,8 @@ def _levels(block: Block) -> tuple[tuple[float, str], ...]:
     )
 
 
-def _with_runs(block: Block) -> list[TableRow]:
-    rows = [row for row in block.rows if not row.control and runs_of(row)]
+def _with_runs(given: Sequence[TableRow]) -> list[TableRow]:
+    rows = [row for row in given if not row.control and runs_of(row)]
     # Rows that read one run in several ways have one curve.
     return list({runs_of(row): row for row in reversed(rows)}.values())[::-1]
 
