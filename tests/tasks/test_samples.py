@@ -62,6 +62,17 @@ def test_the_floor_is_what_held_out_images_get(judge: Judge, real: RealImages) -
     assert judge.floor["collapsed"] == 0
 
 
+def test_held_out_images_are_looked_at_once(real: RealImages) -> None:
+    seen: list[int] = []
+
+    def mean(part: torch.Tensor) -> torch.Tensor:
+        seen.append(len(part))
+        return part.float().mean((2, 3))
+
+    Judge(real, [Extractor("mean", 3, "mean colours", mean, torch.device("cpu")), pixels()])
+    assert sum(seen) == len(real.references) + len(real.held_out)
+
+
 def test_samples_of_one_class_have_little_entropy(judge: Judge, real: RealImages) -> None:
     red = real.held_out[real.held_out_labels == 0]
     found = judge(red.repeat(9, 1, 1, 1)[:100])

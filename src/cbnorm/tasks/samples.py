@@ -71,7 +71,12 @@ class Judge:
             references; ``variance_ratio``, ``nearest_ratio`` and ``collapsed`` (1 or 0), see
             :class:`cbnorm.metrics.Spread`.
         """
-        features = {extractor.name: extractor(images) for extractor in self.extractors}
+        return self._measured(images, self._features(images))
+
+    def _features(self, images: Tensor) -> dict[str, Tensor]:
+        return {extractor.name: extractor(images) for extractor in self.extractors}
+
+    def _measured(self, images: Tensor, features: dict[str, Tensor]) -> Metrics:
         found: Metrics = {
             f"frechet_{name}": frechet_distance(self._moments[name], moments(own))
             for name, own in features.items()
@@ -102,13 +107,11 @@ class Judge:
         Beside it ``class_accuracy``, per cent of them whose nearest reference is of their class, and the
         sizes of both sets.
         """
-        first = self.extractors[0]
-        references = self._references[first.name]
-        classes = nearest_labels(
-            references, self.real.labels.to(references.device), first(self.real.held_out)
-        )
+        first, features = self.extractors[0].name, self._features(self.real.held_out)
+        references = self._references[first]
+        classes = nearest_labels(references, self.real.labels.to(references.device), features[first])
         right = classes.cpu() == self.real.held_out_labels
-        return self(self.real.held_out) | {
+        return self._measured(self.real.held_out, features) | {
             "class_accuracy": 100 * right.double().mean().item(),
             "samples": float(len(self.real.held_out)),
             "references": float(len(self.real.references)),
