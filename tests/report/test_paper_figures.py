@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cbnorm.config.compose import compose_run
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.components import kurtosis, principal_components, skewness
 from cbnorm.report.figures.costs import cost_against_accuracy
@@ -15,6 +16,7 @@ from cbnorm.report.figures.drawing import Drawing, Line, draw
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.histories import curve
 from cbnorm.report.figures.ksweep import k_sweep
+from cbnorm.report.figures.looks import planes
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
 from cbnorm.report.figures.seeds import seeds
@@ -42,16 +44,29 @@ def table5(making: SimpleNamespace, root: Path, budget: str = "small") -> Materi
     return Material.of(Evidence([Store(root)]), root)
 
 
-def test_a_curve_is_the_mean_over_runs_up_to_the_shortest(tmp_path: Path, making: SimpleNamespace) -> None:
+def test_a_curve_goes_on_with_the_runs_that_do(tmp_path: Path, making: SimpleNamespace) -> None:
     records = making.table({"BN-1": [70.0, 71.0]})
     history = {records[0]["id"]: [40.0, 50.0, 60.0], records[1]["id"]: [20.0, 70.0]}
     evidence = Evidence([Store(making.write(tmp_path, records, history=history))])
     found = curve(evidence, [record["id"] for record in records], "-val_accuracy")
     assert found is not None
-    assert found.epochs.tolist() == [1, 2]
-    assert found.mean.tolist() == [70.0, 40.0]
-    assert (found.low.tolist(), found.high.tolist(), found.runs) == ([60.0, 30.0], [80.0, 50.0], 2)
+    assert found.epochs.tolist() == [1, 2, 3]
+    assert found.mean.tolist() == [70.0, 40.0, 40.0]
+    assert (found.low.tolist(), found.high.tolist()) == ([60.0, 30.0, 40.0], [80.0, 50.0, 40.0])
+    assert found.runs.tolist() == [2, 2, 1]
     assert curve(evidence, ["0" * 12], "val_accuracy") is None
+
+
+def test_a_caption_names_the_rows_whose_runs_ended_early(making: SimpleNamespace, tmp_path: Path) -> None:
+    records = making.table({"BN-1": [70.0, 71.0], "UCB-Norm-1": [70.0, 71.0]})
+    lengths = dict(zip([record["id"] for record in records], (3, 3, 3, 2), strict=True))
+    history = {run: [40.0, 50.0, 60.0][:length] for run, length in lengths.items()}
+    making.write(tmp_path, records, history=history)
+    drawing = one(errors(Material.of(Evidence([Store(tmp_path)]), tmp_path)))
+    assert "Some runs of UCB-Norm-1 have no number at some epochs, or ended early" in drawing.caption
+    shown = pick(drawing, row="UCB-Norm-1", images="validation")
+    assert [line["runs"] for line in shown] == [2, 2, 1]
+    assert [line["error"] for line in shown] == [60.0, 50.0, 40.0]
 
 
 def test_figure_3_tells_errors_on_validation_from_errors_on_test(
@@ -118,10 +133,29 @@ def test_table_1_says_how_time_grows(making: SimpleNamespace, tmp_path: Path) ->
 
 def test_figures_6_to_8_have_four_panels_per_depth(making_figures: SimpleNamespace, tmp_path: Path) -> None:
     drawing = one(densenet(making_figures.densenet(tmp_path)))
+    assert drawing.name == "fig6-8-made-up-data-small-sound"
+    assert "ended early" not in drawing.caption
     assert len({line["panel"] for line in drawing.lines}) == 8
     line = pick(drawing, panel="depth 100, test error", row="DenseNet-100 scb", epoch=20)[0]
     assert line["runs"] == 2
     assert line["low"] < line["mean"] < line["high"]
+
+
+def test_figure_9_is_one_per_depth(making_figures: SimpleNamespace, tmp_path: Path) -> None:
+    material = making_figures.densenet(tmp_path)
+    draws = np.random.default_rng(0)
+    look = {"percents": [50, 100], "epochs": [10, 20], "labels": draws.integers(0, 100, 30)}
+    look |= {"plane": draws.normal(size=(2, 30, 2)), "predicted": draws.integers(0, 100, (2, 30))}
+    look |= {f"score_{key}": [0.1, 0.2] for key in ("silhouette_true", "silhouette_predicted", "neighbours")}
+    for row in next(material.blocks("densenet")).rows:
+        np.savez(material.looks / f"{row.cells[0].runs[0]}.npz", **look)
+    made = planes(material)
+    rate = compose_run([]).optimizer.lr
+    names = [f"fig9-made-up-data-small-sound-depth-{depth}-{rate:g}".replace(".", "-") for depth in (40, 100)]
+    assert [drawing.name for drawing in made] == [n + end for n in names for end in ("", "-moments")]
+    assert {line["row"] for line in one(made).lines} == {
+        f"DenseNet-40 {norm}" for norm in ("bn", "mn", "scb_base", "scb", "ucb")
+    }
 
 
 def test_figure_12_shows_logits_as_published_and_losses(
@@ -129,7 +163,7 @@ def test_figure_12_shows_logits_as_published_and_losses(
 ) -> None:
     made = gradients(making_figures.adaptation(tmp_path))
     names = [one(made, number).name for number in (0, 1)]
-    assert names == ["fig12-logits-made-up-data-small", "fig12-loss-made-up-data-small"]
+    assert names == ["fig12-logits-made-up-data-small-sound", "fig12-loss-made-up-data-small-sound"]
     exploded = pick(made[0], panel="target, largest tensor", row="AdaMatch none")
     assert [line["epoch"] for line in exploded] == list(range(1, 16))
     assert exploded[-1]["mean"] == pytest.approx(150 * math.exp(1.5 * 15))
@@ -163,6 +197,8 @@ def test_figure_10_keeps_distances_and_conditions_apart(
     assert {line["metric"] for line in drawing.lines} == {"frechet_mobilenet_v2", "frechet_pixels"}
     assert {line["condition"] for line in drawing.lines} == {"evaluation mode", "batch", "floor"}
     assert "published" not in drawing.caption
+    assert drawing.name == "fig10-made-up-data-small-sound"
+    assert "of 10,000 images against 1,000 training images" in drawing.caption
 
 
 def test_figure_10_shows_the_published_fid_at_the_full_budget_only(
@@ -177,6 +213,7 @@ def test_figure_11_shows_the_last_samples_of_evaluation_mode(
     making_figures: SimpleNamespace, tmp_path: Path
 ) -> None:
     drawing = one(samples(making_figures.gan(tmp_path)))
+    assert drawing.name == "fig11-made-up-data-small-sound"
     assert [line["file"] for line in drawing.lines] == ["last_epoch20_samples.png"] * 3
 
 

@@ -154,7 +154,7 @@ def test_the_command_looks_once_and_figures_follow(
     for maker, name in ((planes, "fig1"), (distributions, "fig2")):
         made = maker(material)
         assert not isinstance(made, str)
-        assert made[0].name == f"{name}-digits-smoke-0-001"
+        assert made[0].name == f"{name}-digits-smoke-sound-0-001"
         assert "Not looked at yet: MN, SCB-Norm-base, UCB-Norm." in made[0].caption
         assert draw(made[0], "png").startswith(b"\x89PNG")
 

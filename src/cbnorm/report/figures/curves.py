@@ -8,7 +8,7 @@ import numpy as np
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
-from cbnorm.report.figures.histories import curve, runs_of
+from cbnorm.report.figures.histories import curve, ended_early, runs_of
 from cbnorm.report.figures.material import Made, Material, place, slug
 from cbnorm.report.figures.style import legend, mark
 
@@ -31,6 +31,7 @@ def _figure(block: Block, evidence: Evidence) -> Drawing:
     panels = [(rate, [row for row in rows if row.config.optimizer.lr == rate]) for rate in rates]
     lines = [line for rate, own in panels for row in own for line in _lines(rate, row, evidence)]
     number = _NUMBERS.get(block.dataset, "")
+    early = ended_early(line for line in lines if line["images"] == "validation")
     published = " Crosses are the published errors." if block.budget == "full" else ""
     seeds = sorted({len(cell.values) for row in rows for cell in row.main})
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -40,7 +41,7 @@ def _figure(block: Block, evidence: Evidence) -> Drawing:
         "Lines: error on the validation images after every epoch, mean over seeds, with the range shaded. "
         "Marks: error on the test images of the weights with the best validation accuracy so far, read at "
         f"four moments only; n = {count} per row.{published} The paper draws one line of test error and says "
-        "nothing of seeds.",
+        f"nothing of seeds.{early}",
         f"Errors by epoch for {len(rows)} rows of Table V at learning rates "
         f"{', '.join(f'{rate:g}' for rate in rates)}.",
         lines,
@@ -53,9 +54,9 @@ def _lines(rate: float, row: TableRow, evidence: Evidence) -> Iterator[Line]:
     lead = {"learning_rate": rate, "row": row.label}
     found = curve(evidence, runs_of(row), "-val_accuracy")
     if found is not None:
-        for epoch, mean, low, high in zip(found.epochs, found.mean, found.low, found.high, strict=True):
+        for epoch, mean, low, high, runs in zip(*found, strict=True):
             numbers = {"error": float(mean), "low": float(low), "high": float(high)}
-            yield lead | {"epoch": int(epoch), "images": "validation"} | numbers | _rest(found.runs, None)
+            yield lead | {"epoch": int(epoch), "images": "validation"} | numbers | _rest(int(runs), None)
     for cell in row.main:
         if cell.values:
             errors = [100 - value for value in cell.values]
@@ -90,7 +91,7 @@ def _row(axis: "Axes", row: TableRow, evidence: Evidence, shift: float) -> None:
     found = curve(evidence, runs_of(row), "-val_accuracy")
     if found is not None:
         axis.plot(found.epochs, found.mean, color=look.color, linestyle=look.dashes, linewidth=0.8)
-        if found.runs > 1:
+        if found.runs.max() > 1:
             axis.fill_between(found.epochs, found.low, found.high, color=look.color, alpha=0.15, linewidth=0)
     cells = [cell for cell in row.main if cell.mean is not None]
     errors = [100 - (cell.mean or 0) for cell in cells]

@@ -51,18 +51,26 @@ def _distances(block: Block) -> Drawing | None:
     published = read_paper("dcgan") if block.budget == "full" else []
     beside = " Thin grey lines: the published FID, read off a plot within 1.5." if published else ""
     return Drawing(
-        slug("fig10", block.dataset, block.budget),
+        slug("fig10", block.dataset, block.budget, block.protocol),
         f"Fig. 10: distance of generated images, {place(block)}",
         "Lower is better. Filled marks: samples made in evaluation mode; hollow: by the statistics of "
         "their own "
         "batch. The dotted line, where there is one, is what as many held-out real images get. Each distance "
-        f"is named after its features; only FID can be set beside the paper's.{beside}",
+        f"is named after its features; only FID can be set beside the paper's. {_sizes(block, rows)}{beside}",
         "Distances by epoch: "
         + " ".join(f"{one['row']} {one['metric']} {one['epoch']}: {one['mean']:.4g}." for one in lines[-12:]),
         lines,
         lambda figure: _paint(figure, rows, metrics, published),
         (PAGE, 2.5),
     )
+
+
+def _sizes(block: Block, rows: list[TableRow]) -> str:
+    """How many images the distances are of, which decides how small they can be."""
+    tasks = [row.config.task for row in rows]
+    counts = dict.fromkeys((task.samples, task.references or block.images) for task in tasks)
+    told = " or ".join(f"{samples:,} images against {references:,}" for samples, references in counts)
+    return f"Every distance is of {told} training images; of fewer it would be larger."
 
 
 def _measured(row: TableRow, metric: str) -> bool:
@@ -119,7 +127,7 @@ def _samples(block: Block, material: Material) -> Drawing | None:
         return None
     lines = [{"row": label, "run": run, "file": path.name} for label, run, path in shown]
     return Drawing(
-        slug("fig11", block.dataset, block.budget),
+        slug("fig11", block.dataset, block.budget, block.protocol),
         f"Fig. 11: samples, {place(block)}",
         "Samples of the last weights in evaluation mode, from the same latent vectors for all rows, seed "
         "0; the first 64, none chosen.",

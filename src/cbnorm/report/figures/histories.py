@@ -1,6 +1,7 @@
 """Curves over epochs, from the histories of runs with the same row."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,16 +9,17 @@ from numpy.typing import NDArray
 
 from cbnorm.report.blocks import TableRow
 from cbnorm.report.evidence import Evidence
+from cbnorm.report.figures.drawing import Line
 
 
 class Curve(NamedTuple):
-    """A quantity by epoch over seeds: mean, least and largest value, and how many runs have it to the end."""
+    """A quantity by epoch over the runs that have it: mean, least and largest value, and their number."""
 
     epochs: NDArray[np.int64]
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    runs: int
+    runs: NDArray[np.int64]
 
 
 def runs_of(row: TableRow) -> tuple[str, ...]:
@@ -26,31 +28,40 @@ def runs_of(row: TableRow) -> tuple[str, ...]:
 
 
 def curve(evidence: Evidence, runs: Sequence[str], *keys: str) -> Curve | None:
-    """A quantity of the history over the epochs that all runs have; None if no run has it.
+    """A quantity of the history by epoch, over the runs that have it; None if no run has it.
+
+    Runs that diverge end early, and must not hide how the others go on: see :func:`ended_early`.
 
     Args:
         evidence: Where histories lie.
         runs: Ids of runs.
         keys: Names of the quantity, the first that a line has counts; ``-NAME`` is 100 less the value.
     """
-    found = [series for run in runs if len(series := _series(evidence.history(run), keys))]
-    if not found:
+    by_epoch: dict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        for epoch, line in enumerate(evidence.history(run), start=1):
+            value = next((v for key in keys if (v := _value(line, key)) is not None), None)
+            if value is not None:
+                by_epoch[epoch].append(value)
+    if not by_epoch:
         return None
-    length = min(len(series) for series in found)
-    values = np.array([series[:length] for series in found])
-    epochs = np.arange(1, length + 1)
-    return Curve(epochs, values.mean(0), values.min(0), values.max(0), len(found))
+    values = [np.array(by_epoch[epoch]) for epoch in sorted(by_epoch)]
+    mean, low, high = (np.array([pick(v) for v in values]) for pick in (np.mean, np.min, np.max))
+    return Curve(np.array(sorted(by_epoch)), mean, low, high, np.array([len(v) for v in values]))
 
 
-def _series(history: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[float]:
-    """Values by epoch, up to the first epoch without one."""
-    values: list[float] = []
-    for line in history:
-        value = next((v for key in keys if (v := _value(line, key)) is not None), None)
-        if value is None:
-            break
-        values.append(value)
-    return values
+def ended_early(lines: Iterable[Line]) -> str:
+    """A sentence for the caption about curves that go on with fewer runs; empty where all runs go on.
+
+    Args:
+        lines: Numbers of curves, with ``row`` and ``runs``, and ``panel`` where there are several.
+    """
+    counts: dict[tuple[Any, Any], set[Any]] = defaultdict(set)
+    for line in lines:
+        counts[line.get("panel"), line["row"]].add(line["runs"])
+    rows = dict.fromkeys(str(row) for (_, row), runs in counts.items() if len(runs) > 1)
+    told = f" Some runs of {', '.join(rows)} have no number at some epochs, or ended early as diverged:"
+    return f"{told} the mean is then that of the others." if rows else ""
 
 
 def _value(line: dict[str, Any], key: str) -> float | None:

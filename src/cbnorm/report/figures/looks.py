@@ -33,15 +33,28 @@ def distributions(material: Material) -> Made:
 
 
 def _each(
-    material: Material, experiment: str, draw: Callable[[Block, float, Seen], list[Drawing]]
+    material: Material, experiment: str, draw: Callable[[Block, str, Seen], list[Drawing]]
 ) -> Iterator[Drawing]:
-    """Figures of every block and learning rate."""
+    """Figures of every block, depth and learning rate."""
     for block in material.blocks(experiment):
         rows = [row for row in block.rows if not row.control]
-        for rate in sorted({row.config.optimizer.lr for row in rows}):
-            own = [row for row in rows if row.config.optimizer.lr == rate]
+        for kind in sorted({_kind(row) for row in rows}):
+            own = [row for row in rows if _kind(row) == kind]
             if seen := list(_seen(own, material)):
-                yield from draw(block, rate, seen)
+                depth, rate = kind
+                title = f"depth {depth}, learning rate {rate:g}" if depth else f"learning rate {rate:g}"
+                yield from draw(block, title, seen)
+
+
+def _kind(row: TableRow) -> tuple[int, float]:
+    """Rows side by side have one depth (0 for networks that have but one) and one rate."""
+    model = row.config.model
+    return model.depth if model.name == "densenet" else 0, row.config.optimizer.lr
+
+
+def _name(number: str, block: Block, kind: str) -> str:
+    short = kind.replace("learning rate ", "").replace(",", "")
+    return slug(f"fig{number}", block.dataset, block.budget, block.protocol, short)
 
 
 def _seen(rows: list[TableRow], material: Material) -> Iterator[tuple[TableRow, str, Look]]:
@@ -60,12 +73,12 @@ def _missing(seen: Seen) -> str:
     return f" Not looked at yet: {', '.join(lacking)}." if lacking else ""
 
 
-def _planes(number: str) -> Callable[[Block, float, Seen], list[Drawing]]:
-    def made(block: Block, rate: float, seen: Seen) -> list[Drawing]:
+def _planes(number: str) -> Callable[[Block, str, Seen], list[Drawing]]:
+    def made(block: Block, kind: str, seen: Seen) -> list[Drawing]:
         lines = [line for row, run, look in seen for line in _scores(row, run, look)]
         final = [line for line in lines if line["percent"] == 100]
-        name = slug(f"fig{number}", block.dataset, block.budget, f"{rate:g}")
-        title = f"Fig. {number}: what the last layer sees, {place(block)}, learning rate {rate:g}"
+        name = _name(number, block, kind)
+        title = f"Fig. {number}: what the last layer sees, {place(block)}, {kind}"
         basis = (
             f"t-SNE of the features of {final[0]['images']:,} test images. Scores are of the features "
             "themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images whose ten "
@@ -160,7 +173,7 @@ def _scatter(axis: "Axes", points: NDArray[Any], classes: NDArray[Any]) -> None:
     axis.scatter(x, y, c=classes % 20, cmap=colours, s=1.2, linewidths=0, rasterized=True, alpha=0.8)
 
 
-def _distributions(block: Block, rate: float, seen: Seen) -> list[Drawing]:
+def _distributions(block: Block, kind: str, seen: Seen) -> list[Drawing]:
     lines: list[Line] = [
         {
             "row": row.label,
@@ -180,8 +193,8 @@ def _distributions(block: Block, rate: float, seen: Seen) -> list[Drawing]:
         for row, _, look in seen
     )
     drawing = Drawing(
-        slug("fig2", block.dataset, block.budget, f"{rate:g}"),
-        f"Fig. 2: distributions after the replaced layer, {place(block)}, learning rate {rate:g}",
+        _name("2", block, kind),
+        f"Fig. 2: distributions after the replaced layer, {place(block)}, {kind}",
         "Values of seven channels for a batch of 256 test images in evaluation mode: histogram, mixture of "
         "three "
         "components fitted to each channel (solid) and its components (dashed), from the 0.5th to the 99.5th "

@@ -9,7 +9,7 @@ import numpy as np
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
-from cbnorm.report.figures.histories import curve, runs_of
+from cbnorm.report.figures.histories import curve, ended_early, runs_of
 from cbnorm.report.figures.material import Made, Material, place, slug
 from cbnorm.report.figures.style import legend, mark
 
@@ -69,7 +69,8 @@ def _densenet(block: Block, material: Material) -> Drawing | None:
         "every epoch for these curves only; nothing is selected by them."
     )
     title = f"Fig. 6 to 8: DenseNet, {place(block)}"
-    return _drawing(slug("fig6-8", block.dataset, block.budget), title, caption, panels, 4, material.evidence)
+    name = slug("fig6-8", block.dataset, block.budget, block.protocol)
+    return _drawing(name, title, caption, panels, 4, material.evidence)
 
 
 def gradients(material: Material) -> Made:
@@ -103,7 +104,7 @@ def _gradients(block: Block, material: Material) -> list[Drawing]:
             "deviation over tensors."
         )
         title = f"Fig. 12: variance of gradients of the {of}, {place(block)}"
-        name = slug("fig12", of, block.dataset, block.budget)
+        name = slug("fig12", of, block.dataset, block.budget, block.protocol)
         made.append(_drawing(name, title, caption, panels, 2, material.evidence))
     return [drawing for drawing in made if drawing]
 
@@ -129,7 +130,8 @@ def _vit(block: Block, material: Material) -> Drawing | None:
         "there."
     )
     title = f"Fig. 13: losses of the ViT, {place(block)}"
-    return _drawing(slug("fig13", block.dataset, block.budget), title, caption, panels, 2, material.evidence)
+    name = slug("fig13", block.dataset, block.budget, block.protocol)
+    return _drawing(name, title, caption, panels, 2, material.evidence)
 
 
 def _levels(block: Block) -> tuple[tuple[float, str], ...]:
@@ -162,7 +164,7 @@ def _drawing(
     return Drawing(
         name,
         title,
-        caption,
+        caption + ended_early(lines),
         f"Curves by epoch of {', '.join(dict.fromkeys(p.title for p in panels))}, for {', '.join(labels)}.",
         lines,
         lambda figure: _paint(figure, panels, columns, evidence),
@@ -174,11 +176,10 @@ def _lines(panel: Panel, row: TableRow, evidence: Evidence) -> list[Line]:
     found = curve(evidence, runs_of(row), *panel.keys)
     if found is None:
         return []
-    values = zip(found.epochs, found.mean, found.low, found.high, strict=True)
-    lead = {"panel": panel.title, "row": row.label, "runs": found.runs}
     return [
-        lead | {"epoch": int(epoch), "mean": float(mean), "low": float(low), "high": float(high)}
-        for epoch, mean, low, high in values
+        {"panel": panel.title, "row": row.label, "runs": int(runs), "epoch": int(epoch)}
+        | {"mean": float(mean), "low": float(low), "high": float(high)}
+        for epoch, mean, low, high, runs in zip(*found, strict=True)
     ]
 
 
@@ -208,10 +209,10 @@ def _row(axis: "Axes", panel: Panel, row: TableRow, evidence: Evidence) -> None:
     low, high = found.low, found.high
     spread = curve(evidence, runs_of(row), panel.spread) if panel.spread else None
     if spread is not None:
-        length = min(len(spread.mean), len(found.mean))
-        high = np.concatenate([found.mean[:length] + spread.mean[:length], found.mean[length:]])
+        beside = dict(zip(spread.epochs, spread.mean, strict=True))
+        high = found.mean + np.array([beside.get(epoch, 0.0) for epoch in found.epochs])
         low = found.mean
-    if found.runs > 1 or spread is not None:
+    if found.runs.max() > 1 or spread is not None:
         axis.fill_between(found.epochs, low, high, color=look.color, alpha=0.15, linewidth=0)
     every = max(1, len(found.epochs) // 8)
     axis.plot(found.epochs, found.mean, **look.line, linewidth=0.9, markevery=every, markersize=2.8)
