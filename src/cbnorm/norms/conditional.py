@@ -139,12 +139,12 @@ class ClusterBatchNorm(ClusterNorm):
         """Cluster moments, then eq. 10, or eq. 12 for unknown ids."""
         mean, variance = self._moments(x, clusters)
         parameters = Clusters(mean, (variance + self.eps).sqrt())
+        if clusters is not None and not unknown:
+            return normalize_known(x, clusters, parameters, *self._each(x.dtype))
         if clusters is None:
             y = normalize_unknown(x, parameters, scale=self.scale, unknown=self.unknown)
-        elif unknown:
-            y = normalize_mixed(x, clusters, parameters, scale=self.scale, unknown=self.unknown)
         else:
-            y = normalize_known(x, clusters, parameters)
+            y = normalize_mixed(x, clusters, parameters, scale=self.scale, unknown=self.unknown)
         if self.weight is None or self.bias is None:
             return y
         gamma, beta = self.weight.to(y.dtype), self.bias.to(y.dtype)
@@ -154,6 +154,13 @@ class ClusterBatchNorm(ClusterNorm):
             return scale_and_shift(y, gamma.mean(dim=0), beta.mean(dim=0))
         gamma, beta = (_select(table, clusters, unknown)[:, :, None] for table in (gamma, beta))
         return y * gamma + beta
+
+    def _each(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        """Gamma and beta of every cluster, (K, C)."""
+        if self.weight is None or self.bias is None:
+            return None, None
+        gamma, beta = (table.to(dtype).expand(self.num_clusters, -1) for table in (self.weight, self.bias))
+        return gamma, beta
 
     def _moments(self, x: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)

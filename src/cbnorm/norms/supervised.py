@@ -24,21 +24,26 @@ class Clusters(NamedTuple):
     deviation: Tensor
 
 
-def normalize_known(x: Tensor, ids: Tensor, clusters: Clusters) -> Tensor:
-    """Eq. 10: ``(x - mu_k) / deviation_k`` with the k of each sample.
+def normalize_known(
+    x: Tensor, ids: Tensor, clusters: Clusters, gamma: Tensor | None = None, beta: Tensor | None = None
+) -> Tensor:
+    """Eq. 10: ``(x - mu_k) / deviation_k`` with the k of each sample, times gamma_k plus beta_k.
 
     Args:
         x: (N, C, L).
         ids: (N,) in [0, K).
         clusters: K of them.
+        gamma: (K, C), or None for ones.
+        beta: (K, C), or None for zeros.
 
     Returns:
         (N, C, L).
     """
     ids = ids.long()
     # index_select, because the gradient of plain indexing is a slow scatter.
-    slope = clusters.deviation.reciprocal()
-    return apply_affine(x, clusters.mean.index_select(0, ids), slope.index_select(0, ids))
+    slope = clusters.deviation.reciprocal() if gamma is None else gamma / clusters.deviation
+    shift = None if beta is None else beta.index_select(0, ids)
+    return apply_affine(x, clusters.mean.index_select(0, ids), slope.index_select(0, ids), shift)
 
 
 def normalize_unknown(x: Tensor, clusters: Clusters, *, scale: Scale, unknown: Unknown) -> Tensor:
