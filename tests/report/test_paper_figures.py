@@ -184,6 +184,7 @@ def test_figure_14_says_how_much_of_a_component_is_the_superclass(
 ) -> None:
     made = principal_components(making_figures.vit(tmp_path))
     assert len(made) == 1  # only one row keeps components
+    assert made[0].name == "fig14-vit-scb-made-up-data-small-sound"
     shares = [line["between_groups"] for line in one(made).lines]
     assert len(shares) == 5
     assert all(0.5 < share < 1 for share in shares)  # variance 4 between groups, 1 within

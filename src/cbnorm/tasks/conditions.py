@@ -98,7 +98,7 @@ class ByMoments:
     source: EvalStats
     most: int | None = None
 
-    def __call__(self, task: Any, images: Tensor, _place: slice) -> Tensor:
+    def __call__(self, task: Any, images: Tensor, place: slice) -> Tensor:
         """Logits by these moments."""
         with evaluated_by(task, self.source):
             return torch.cat([task(part, None) for part in images.split(self.most or len(images))])

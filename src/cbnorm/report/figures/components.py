@@ -58,7 +58,7 @@ def _figure(block: Block, row: TableRow, material: Material) -> Drawing | None:
         else "which the network was not told."
     )
     return Drawing(
-        slug("fig14", row.label, block.dataset, block.budget),
+        slug("fig14", row.label, block.dataset, block.budget, block.protocol),
         f"Fig. 14: principal components, {row.label}, {place(block)}",
         "Features that the last linear layer sees of the test images, seed 0. Diagonal: histogram, and the "
         "normal density of the same mean and deviation. Elsewhere: pairs, coloured by the "
