@@ -150,7 +150,9 @@ def _paint_planes(figure: "Figure", seen: Seen) -> None:
         _scatter(column[0], look["plane"][-1], look["labels"])
         _scatter(column[1], look["plane"][-1], look["predicted"][-1])
         true, knn = end["silhouette_true"], end["neighbours"]
-        column[0].set_title(f"{row.label}\ntrue: s {true:.2f}, kNN {knn:.0f}")
+        # A name with its depth is wider than a panel.
+        label = row.label.replace(" ", "\n", 1)
+        column[0].set_title(f"{label}\ntrue: s {true:.2f}, kNN {knn:.0f}")
         column[1].set_title(f"predicted: s {end['silhouette_predicted']:.2f}")
 
 
@@ -164,7 +166,7 @@ def _paint_moments(figure: "Figure", seen: Seen) -> None:
             _scatter(row_axes[at], look["plane"][at], look["labels"])
             scores = f"s {line['silhouette_true']:.2f}, kNN {line['neighbours']:.0f}"
             when = f"{line['percent']} % (epoch {line['epoch']})"
-            row_axes[at].set_title(f"{row.label}, {when}\n{scores}", fontsize=6.5)
+            row_axes[at].set_title(f"{row.label}\n{when}: {scores}", fontsize=6.5)
 
 
 def _scatter(axis: "Axes", points: NDArray[Any], classes: NDArray[Any]) -> None:
