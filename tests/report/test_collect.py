@@ -196,3 +196,21 @@ def test_a_choice_is_made_on_validation_and_test_plays_no_part() -> None:
     found = collect("table5_rates", [low, high], filters={})
     assert [row.label for row in found.blocks[0].chosen()] == ["BN at 0.002"]
     assert "| rate of BN | BN at 0.002 | 2 of 5 rows | 55.00 | 61.00 | 1 |" in markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "marked"),
+    [
+        (["norm=ucb"], False),
+        (["norm=ucb", "norm.eval_stats=batch"], True),
+        (["norm=bn"], False),
+    ],
+)
+def test_what_looks_at_other_test_images_is_marked(words: list[str], marked: bool) -> None:
+    place = ("experiment=ucb_forms",) if len(words) > 1 else ()
+    name = "ucb_forms" if place else "table5"
+    found = collect(name, [record(*place, *words, experiment=name)], filters={})
+    rows = [row for block in found.blocks for row in block.rows if row.main[-1].values]
+    assert [row.marks for row in rows] == [("transductive",) * marked]
+    assert ("Transductive: a test image was read with" in markdown(found)) is marked
+    assert ("(transductive)" in markdown(found)) is marked

@@ -40,6 +40,13 @@ class Cell:
         return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1))
 
 
+#: Ways to read test images that a row is marked with, and what they mean.
+MARKS = {
+    "oracle": "at test time the row used what follows from the true class of the image",
+    "transductive": "a test image was read with what follows from other test images",
+}
+
+
 @dataclass(frozen=True)
 class TableRow:
     """One row of a block with its cells.
@@ -47,7 +54,8 @@ class TableRow:
     `validation` holds the best validation accuracies in per cent by seed, for the runs that have one;
     `control` says that the row is none of the paper's; of the rows with one `choice`, the best on validation
     is chosen. `dataset` is what the ledger calls that which was read, where it is not the block's data set.
-    `oracle` says that test images were read with ids that follow from their labels.
+    `marks` says how test images were read, where that is not one by one by what training left, in words
+    of :data:`MARKS`.
     """
 
     label: str
@@ -59,12 +67,12 @@ class TableRow:
     choice: str = ""
     dataset: str = ""
     endpoint: Endpoint = field(default_factory=Endpoint)
-    oracle: bool = False
+    marks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """The label with what has to be known beside it: another data set, and an oracle."""
-        beside = [self.dataset] * bool(self.dataset) + ["oracle"] * self.oracle
+        """The label with what has to be known beside it: another data set, and how test images were read."""
+        beside = [self.dataset] * bool(self.dataset) + [*self.marks]
         return f"{self.label} ({', '.join(beside)})" if beside else self.label
 
     def at(self, reading: str, metric: str = "") -> list[Cell]:

@@ -228,14 +228,19 @@ def _row(row: Row, config: RunConfig, records: Sequence[Record], endpoint: Endpo
         choice=row.choice,
         dataset=row.dataset,
         endpoint=endpoint,
-        oracle=any(_told(record, row.reading) for record in seeded),
+        marks=_marks(config, row.reading, seeded),
     )
 
 
-def _told(record: Record, reading: str) -> bool:
-    """Whether this reading of the test images used what follows from their labels."""
-    partition = record.get("partition")
-    return reading == "masked" or (not reading and bool(partition and partition.get("oracle")))
+def _marks(config: RunConfig, reading: str, records: Sequence[Record]) -> tuple[str, ...]:
+    """What this reading of the test images used besides the image."""
+    partitions = [] if reading else [record.get("partition") or {} for record in records]
+    oracle = reading == "masked" or any(partition.get("oracle") for partition in partitions)
+    others = reading.startswith("batch") or any(partition.get("transductive") for partition in partitions)
+    if not reading and config.norm.name in {"ucb", "uan"}:
+        others |= config.norm.name == "uan" or config.norm.eval_stats == "batch"
+    # Samples of a generator have no test images beside them.
+    return ("oracle",) * oracle + ("transductive",) * (others and config.task.name != "gan")
 
 
 def _cell(cell: Cell, records: Sequence[Record]) -> Cell:

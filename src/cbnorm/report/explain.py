@@ -6,7 +6,7 @@ from cbnorm.config.canonical import canonical, differences
 from cbnorm.config.choices import groups
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
-from cbnorm.report.blocks import Block, Cell, Collection, TableRow
+from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
 from cbnorm.report.collect import collect
 from cbnorm.report.endpoints import PRIMARY_PERCENT, Record, read_endpoint
 from cbnorm.report.evidence import Evidence
@@ -92,8 +92,8 @@ def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterat
         moments = ", ".join(str(cell.percent) for cell in row.main) if row else "none"
         yield f"{_title(block)}: no reading there; there are readings at {moments} %"
         return
-    oracle = ", oracle: read with what follows from the true class" if row.oracle else ""
-    yield f"{_title(block)}, epoch {best.epoch}{oracle}"
+    marks = "".join(f", {mark}: {MARKS[mark]}" for mark in row.marks)
+    yield f"{_title(block)}, epoch {best.epoch}{marks}"
     yield f"  {'run':<12}  seed  {'best on validation':>18}  {'last':>6}  code          hardware"
     records = {record["id"]: record for record in evidence.records.all}
     others = dict(zip(last.runs, last.values, strict=True))

@@ -17,7 +17,7 @@ from cbnorm.report.figures.drawing import Drawing, inline
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import Skipped, figures
 from cbnorm.report.summary import Collected
-from cbnorm.report.tables import heads_of, mean_sd, shown_cells, unit
+from cbnorm.report.tables import explained, heads_of, mean_sd, shown_cells, unit
 from cbnorm.report.verdicts import NOT_RUN, Verdict
 
 #: Verdicts that say something.
@@ -47,7 +47,7 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class ShownBlock:
-    """A block of a table; `oracle` says that some of its rows were told what follows from the true class."""
+    """A block of a table; `marks` explains those on its rows."""
 
     title: str
     heads: list[str]
@@ -55,7 +55,7 @@ class ShownBlock:
     rows: list[ShownRow]
     full: bool
     empty: int
-    oracle: bool
+    marks: list[str]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _tables(entry: Collected, material: Material) -> list[ShownBlock]:
             [_row(block, row, material) for row in block.rows],
             block.budget == "full",
             block.empty,
-            any(row.oracle for row in block.rows),
+            explained(block),
         )
         for block in entry.found.blocks
     ]

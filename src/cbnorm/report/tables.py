@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cbnorm.report.blocks import Block, Cell, Collection, TableRow
+from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
 from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC
 from cbnorm.runs.files import write_bytes
 
@@ -90,7 +90,7 @@ def long_form(blocks: Iterable[Block]) -> str:
             lead = [block.experiment, dataset, block.images, block.protocol, block.budget_title]
             lead += [
                 row.label,
-                ("control" if row.control else "row") + (", oracle" if row.oracle else ""),
+                ", ".join(["control" if row.control else "row", *row.marks]),
                 config.norm.name,
                 f"{config.optimizer.lr:g}",
             ]
@@ -146,8 +146,8 @@ def _markdown_block(block: Block) -> list[str]:
         lines += ["Chosen by validation accuracy, for each choice among the rows that have runs:", ""]
         lines += ["| choice | chosen | runs of | validation | test | n |", "|---|---|---|---|---|---|"]
         lines += [_markdown_choice(row, block) for row in chosen] + [""]
-    if any(row.oracle for row in block.rows):
-        lines += ["Oracle: at test time the row used what follows from the true class of the image.", ""]
+    for sentence in explained(block):
+        lines += [sentence, ""]
     if block.budget != "full":
         lines += [
             f"Budget {block.budget} is not the paper's: not comparable with the published numbers.",
@@ -167,6 +167,12 @@ def shown_cells(row: TableRow) -> list[Cell | None]:
     """The cells of a row in the order of :func:`heads_of`."""
     shown: list[Cell | None] = [*row.main, *_further(row)]
     return [*shown, row.at("last")[-1]] if row.endpoint.weights == "best" else shown
+
+
+def explained(block: Block) -> list[str]:
+    """What the marks on a block's rows mean."""
+    used = {mark for row in block.rows for mark in row.marks}
+    return [f"{mark.capitalize()}: {meaning}." for mark, meaning in MARKS.items() if mark in used]
 
 
 def unit(block: Block) -> str:

@@ -68,7 +68,7 @@ def _lines(blocks: list[Block], verdicts: list[Verdict]) -> Iterator[Line]:
             "block": f"{claim.dataset} ({block.images:,} training images), budget {told.budget}, "
             f"protocol {told.protocol}",
             "claim": claim.id,
-            "row": claim.a + " (oracle)" * own.oracle,
+            "row": claim.a + "".join(f" ({mark})" for mark in own.marks),
             "reference": claim.b,
             "norm": own.config.norm.name,
             "metric": claim.metric,
