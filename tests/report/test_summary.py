@@ -121,7 +121,7 @@ def test_filters_leave_other_blocks_out(
         (["collect", "all", "store=a,b"], "there is no store a"),
         (["explain"], "write cbnorm explain"),
         (["explain", "table5", "cifar10"], "write cbnorm explain"),
-        (["publish", "a", "b"], "write cbnorm publish"),
+        (["publish", "table5", "tabel6"], "did you mean 'table6'?"),
         (["publish", "force=yes"], "force=yes must be true or false"),
         (["publish", "store=nowhere"], "there is no store nowhere"),
     ],
