@@ -45,7 +45,7 @@ class Contestant:
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                str(HERE / "train_py"),
+                str(HERE / "train_contestants.py"),
                 kind,
                 json.dumps(dataclasses.asdict(settings)),
             ],

@@ -118,3 +118,13 @@ def test_the_table_holds_ratios_to_the_limit_sums_and_shares(
     at_once = [float(row["images_per_second"]) for row in rows if row["part"] == "at_once"]
     assert at_once == [100, 200, 300, 400]
     assert (tmp_path / "train.png").stat().st_size > 10_000
+
+
+def test_a_contestant_is_a_process_that_answers(
+    monkeypatch: pytest.MonkeyPatch, contestants: ModuleType
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    bench = importlib.import_module("bench_train")
+    started = bench.Contestant("check", contestants.Settings(batch=4, images=2))
+    assert started.answer() == {"largest": 0.0}
+    started.leave()
