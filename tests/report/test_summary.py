@@ -119,6 +119,8 @@ def test_filters_leave_other_blocks_out(
         (["collect", "cost"], "cost has no rows to train"),
         (["collect", "all", "seeds=3"], "'seeds=3' means nothing to collect"),
         (["collect", "all", "store=a,b"], "there is no store a"),
+        (["collect", "table5", "store=nowhere"], "there is no store nowhere"),
+        (["explain", "table5", "cifar10", "BN-1", "store=nowhere"], "there is no store nowhere"),
         (["explain"], "write cbnorm explain"),
         (["explain", "table5", "cifar10"], "write cbnorm explain"),
         (["publish", "table5", "tabel6"], "did you mean 'table6'?"),

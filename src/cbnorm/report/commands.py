@@ -44,8 +44,8 @@ def collect_command(words: Sequence[str]) -> int:
         raise CbnormError("which table? write cbnorm collect table5, or cbnorm collect all")
     everything = plain[0] == "all"
     experiment = plain[0] if everything else find_experiment(plain[0])
-    store = own.pop("store", "runs")
-    out = Path(own.pop("out", Store(store.partition(",")[0]).root / "tables"))
+    store = own.pop("store", None)
+    out = Path(own.pop("out", Store((store or "runs").partition(",")[0]).root / "tables"))
     parse([f"{key}={value}" for key, value in own.items()])
     evidence = Evidence.of(store)
     if everything:
@@ -80,7 +80,7 @@ def explain_command(words: Sequence[str]) -> int:
         raise CbnormError(
             "write cbnorm explain table5 CIFAR-10 UCB-Norm-1 100, or a claim's id, as in explain c10-mean"
         )
-    evidence = Evidence.of(own.pop("store", "runs"))
+    evidence = Evidence.of(own.pop("store", None))
     parse([f"{key}={value}" for key, value in own.items()])
     print(explain_claim(plain[0], evidence, own) if len(plain) == 1 else explain_cell(plain, evidence, own))
     return 0

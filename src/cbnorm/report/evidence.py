@@ -32,15 +32,15 @@ class Evidence:
         self.history = lru_cache(maxsize=None)(self._history)
 
     @classmethod
-    def of(cls, text: str) -> "Evidence":
-        """What lies in the stores named by ``store=FOLDER,FOLDER``.
+    def of(cls, text: str | None) -> "Evidence":
+        """What lies in the stores named by ``store=FOLDER,FOLDER``; in ``runs``, if there is one, by default.
 
         Raises:
-            CbnormError: One of several doesn't exist.
+            CbnormError: One that is named doesn't exist.
         """
-        stores = [Store(name) for name in text.split(",")]
+        stores = [Store(name) for name in (text or "runs").split(",")]
         for store in stores:
-            if len(stores) > 1 and not store.root.is_dir():
+            if text is not None and not store.root.is_dir():
                 raise CbnormError(f"there is no store {store.root}: name folders with store=FOLDER,FOLDER")
         return cls(stores)
 
