@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
 from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC
+from cbnorm.report.spread import as_csv, markdown_part, read_contrasts
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -36,13 +37,18 @@ _PAPER = ("data set", "budget", "protocol", "model", "learning rate", "epochs")
 
 
 def write_tables(found: Collection, folder: Path) -> list[Path]:
-    """Write ``NAME.csv``, ``NAME-long.csv`` and ``NAME.md``; the same records give the same bytes."""
+    """Write ``NAME.csv``, ``NAME-long.csv`` and ``NAME.md``; the same records give the same bytes.
+
+    ``NAME-contrasts.csv`` comes with them where the experiment has contrasts.
+    """
     name = found.experiment
     contents = {
         f"{name}.csv": paper_layout(found.blocks),
         f"{name}-long.csv": long_form(found.blocks),
         f"{name}.md": markdown(found),
     }
+    if read_contrasts(name):
+        contents[f"{name}-contrasts.csv"] = as_csv(found.blocks)
     paths = []
     for file, text in contents.items():
         write_bytes(folder / file, text.encode())
@@ -146,6 +152,7 @@ def _markdown_block(block: Block) -> list[str]:
         lines += ["Chosen by validation accuracy, for each choice among the rows that have runs:", ""]
         lines += ["| choice | chosen | runs of | validation | test | n |", "|---|---|---|---|---|---|"]
         lines += [_markdown_choice(row, block) for row in chosen] + [""]
+    lines += markdown_part(block)
     for sentence in explained(block):
         lines += [sentence, ""]
     if block.budget != "full":
