@@ -5,16 +5,17 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-from cbnorm.config.canonical import canonical, flatten
+from cbnorm.config.canonical import canonical
 from cbnorm.config.schema import PartitionConfig, RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
-from cbnorm.report.blocks import Block, Cell, Collection, TableRow
-from cbnorm.report.endpoints import READINGS, Endpoint, Record, best_validation, read_endpoint, value_at
+from cbnorm.report.blocks import Block, Collection
+from cbnorm.report.endpoints import Record, read_endpoint
 from cbnorm.report.ledger import Cells, read_cells
 from cbnorm.report.pool import Records
-from cbnorm.runs.identity import NUMERICS_VERSION, identity, row_of
-from cbnorm.runs.moments import moment_epochs
+from cbnorm.report.reasons import lacking, reason, values_of
+from cbnorm.report.rows import filled_row, measured, with_published
+from cbnorm.runs.identity import identity, row_of
 from cbnorm.runs.plan import Row, choose_rows, read_controls, row_configs
 
 
@@ -94,7 +95,7 @@ def _left_out(
     used: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """Records of the table that fill no cell, and those that lack some of theirs."""
-    flat = {name: [_values(canonical(c)) for c in configs.values()] for name, configs in expected.items()}
+    flat = {name: [values_of(canonical(c)) for c in configs.values()] for name, configs in expected.items()}
     found = []
     for record in named:
         name, run = _name(record), record["id"]
@@ -164,24 +165,15 @@ def _fill(
         config = configs[row.label]
         matching = records.by_row.get(row_of(identity(config, data)), [])
         filled += matching
-        used |= {record["id"]: _lacking(record, config) for record in matching}
+        used |= {record["id"]: lacking(record, config) for record in matching}
         control = row.label in controls
         if matching or not control:
-            found.append(replace(_row(row, config, matching, endpoint), control=control))
-    found = _measured(found)
+            found.append(replace(filled_row(row, config, matching, endpoint), control=control))
+    found = measured(found)
     title, images = _images(name, next(iter(configs.values())), filled)
     if name.budget == "full":
-        found = [_beside(row, title, paper) for row in found]
+        found = [with_published(row, title, paper) for row in found]
     return Block(experiment, title, name.dataset, images, name.protocol, name.budget, tuple(found))
-
-
-def _measured(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Rows without the further metrics that no run has, such as those of a network that isn't there."""
-    present = {cell.metric for row in rows for cell in row.cells if cell.values}
-    if not present:
-        return list(rows)
-    further = [metric for metric in rows[0].endpoint.further if metric in present]
-    return [replace(row, endpoint=replace(row.endpoint, further=tuple(further))) for row in rows]
 
 
 def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[str, int]:
@@ -191,103 +183,3 @@ def _images(name: Name, config: RunConfig, records: Sequence[Record]) -> tuple[s
         return data["name"], data["images"]["train"]
     entry, wanted = catalog.find(name.dataset), config.dataset
     return entry.name, wanted.train_images or entry.counts.get("train", wanted.val_images) - wanted.val_images
-
-
-def _beside(row: TableRow, dataset: str, paper: Cells) -> TableRow:
-    """A row with the published numbers, beside the weights that the table is about."""
-    place = (row.dataset or dataset, row.label)
-    cells = (
-        replace(cell, paper=paper.get((*place, cell.percent, cell.metric)))
-        if cell.reading == row.endpoint.weights
-        else cell
-        for cell in row.cells
-    )
-    return replace(row, cells=tuple(cells))
-
-
-def _row(row: Row, config: RunConfig, records: Sequence[Record], endpoint: Endpoint) -> TableRow:
-    seeded = sorted(records, key=lambda record: (record["identity"]["config"]["seed"], record["id"]))
-    places = moment_epochs(config.trainer.moments, config.trainer.max_epochs).items()
-    cells = tuple(
-        _cell(Cell(percent, epoch, reading, metric, row.reading), seeded)
-        for metric in (endpoint.metric, *endpoint.further)
-        for percent, epoch in places
-        for reading in READINGS
-    )
-    diverged = tuple(record["id"] for record in records if record["status"] == "diverged")
-    # Validation images are read as in training; of another reading that says nothing.
-    own = [] if row.reading else seeded
-    best = {record["identity"]["config"]["seed"]: best_validation(record) for record in own}
-    validation = {seed: value for seed, value in best.items() if value is not None}
-    return TableRow(
-        row.label,
-        config,
-        cells,
-        diverged,
-        validation,
-        choice=row.choice,
-        dataset=row.dataset,
-        endpoint=endpoint,
-        marks=_marks(config, row.reading, seeded),
-    )
-
-
-def _marks(config: RunConfig, reading: str, records: Sequence[Record]) -> tuple[str, ...]:
-    """What this reading of the test images used besides the image."""
-    partitions = [] if reading else [record.get("partition") or {} for record in records]
-    oracle = reading == "masked" or any(partition.get("oracle") for partition in partitions)
-    others = reading.startswith("batch") or any(partition.get("transductive") for partition in partitions)
-    if not reading and config.norm.name in {"ucb", "uan"}:
-        others |= config.norm.name == "uan" or config.norm.eval_stats == "batch"
-    # Samples of a generator have no test images beside them.
-    return ("oracle",) * oracle + ("transductive",) * (others and config.task.name != "gan")
-
-
-def _cell(cell: Cell, records: Sequence[Record]) -> Cell:
-    """A cell with the values that runs have there."""
-    name = f"{cell.condition}.{cell.metric}" if cell.condition else cell.metric
-    values = [(value_at(record, cell.percent, cell.reading, name), record) for record in records]
-    present = [(value, record) for value, record in values if value is not None]
-    return replace(
-        cell,
-        values=tuple(value for value, _ in present),
-        runs=tuple(record["id"] for _, record in present),
-        seeds=tuple(record["identity"]["config"]["seed"] for _, record in present),
-    )
-
-
-def _lacking(record: Record, config: RunConfig) -> str:
-    """Which moments a record that fills cells lacks."""
-    wanted = moment_epochs(config.trainer.moments, config.trainer.max_epochs)
-    read = {entry["percent"] for entry in record["metrics"]["moments"]}
-    ended = record["status"] == "diverged"
-    lacking = [percent for percent in wanted if percent not in read and not ended]
-    return f"incomplete: no reading at {', '.join(f'{p} %' for p in lacking)}" if lacking else ""
-
-
-def _values(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flatten(config).items() if key != "seed"}
-
-
-def reason(record: Record, expected: Sequence[dict[str, Any]]) -> str:
-    """Why a record fills no cell.
-
-    Args:
-        record: The record.
-        expected: Flat canonical values of every row's config, without the seed.
-    """
-    if record["status"] == "failed":
-        return f"failed: {record.get('error', {}).get('message', 'no message')}"
-    version = record["identity"].get("numerics_version")
-    if version != NUMERICS_VERSION:
-        return f"stale: numbers of version {version}, this is {NUMERICS_VERSION}"
-    own = _values(record["identity"]["config"])
-    closest = min((_different(values, own) for values in expected), key=len)
-    if not closest:
-        return "foreign: computed on other data"
-    return "customised: " + ", ".join(f"{key}={own.get(key)} (not {value})" for key, value in closest.items())
-
-
-def _different(expected: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    keys = sorted(expected.keys() | own.keys())
-    return {key: expected.get(key) for key in keys if expected.get(key) != own.get(key)}
