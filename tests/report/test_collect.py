@@ -12,7 +12,8 @@ import pytest
 
 from cbnorm.report.collect import collect
 from cbnorm.report.ledger import read_cells
-from cbnorm.report.tables import long_form, markdown, paper_layout, write_tables
+from cbnorm.report.tables import long_form, paper_layout, write_tables
+from cbnorm.report.words import markdown
 from cbnorm.runs.plan import read_rows
 
 Record = dict[str, Any]

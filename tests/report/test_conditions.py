@@ -13,7 +13,8 @@ from cbnorm.report.endpoints import Endpoint, read_endpoint
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_cells, read_claims
 from cbnorm.report.samples import Sample, sample
-from cbnorm.report.tables import long_form, markdown, paper_layout
+from cbnorm.report.tables import long_form, paper_layout
+from cbnorm.report.words import markdown
 from cbnorm.runs.plan import plan, read_rows
 from cbnorm.runs.records import problem
 

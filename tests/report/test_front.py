@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from cbnorm.cli import main
-from cbnorm.report.page import machine, today
+from cbnorm.report.page import today
+from cbnorm.report.page_tables import machine
 
 
 @pytest.fixture

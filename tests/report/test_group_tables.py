@@ -12,7 +12,8 @@ from cbnorm.config.locations import experiments_dir
 from cbnorm.data import catalog
 from cbnorm.report.collect import collect
 from cbnorm.report.ledger import names, read_claims, read_paper
-from cbnorm.report.tables import long_form, markdown, paper_layout
+from cbnorm.report.tables import long_form, paper_layout
+from cbnorm.report.words import markdown
 from cbnorm.runs.build import build_network
 from cbnorm.runs.guesses import group_classifier, needed
 from cbnorm.runs.identity import run_id

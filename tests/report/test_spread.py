@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cbnorm.report import spread
+from cbnorm.report import spread, spread_part
 from cbnorm.report.collect import collect
 from cbnorm.report.tables import write_tables
 from cbnorm.runs.plan import plan, read_rows
@@ -86,19 +86,19 @@ def test_the_spread_has_the_interval_of_a_normal_sample():
 def test_rows_that_share_seeds_are_correlated(tmp_path):
     values = normal(70, 1.0, 8, 3)
     found = collect(NAME, records({"BN": values, "UCB-Norm": values + 1}), filters=BLOCK)
-    page = "\n".join(spread.markdown_part(found.blocks[0]))
+    page = "\n".join(spread_part.markdown_part(found.blocks[0]))
     assert "| BN, UCB-Norm | 8 | 1.00 " in page
     paths = {path.name: path for path in write_tables(found, tmp_path)}
     assert page.rstrip() in paths["spread.md"].read_text(encoding="utf8")
     assert len(paths["spread-contrasts.csv"].read_text().splitlines()) == 1 + len(spread.read_contrasts(NAME))
     # Rows without spread have no correlation, and no warning.
-    assert "r (95" not in "\n".join(spread.markdown_part(block({"BN": [70] * 8, "UCB-Norm": values})))
+    assert "r (95" not in "\n".join(spread_part.markdown_part(block({"BN": [70] * 8, "UCB-Norm": values})))
 
 
 def test_tables_without_contrasts_have_no_such_part():
     assert spread.read_contrasts("table5") == []
     found = collect("table5", [], filters=BLOCK)
-    assert spread.markdown_part(found.blocks[0]) == []
+    assert spread_part.markdown_part(found.blocks[0]) == []
 
 
 def test_a_table_of_some_rows_leaves_the_other_contrasts_open():
@@ -106,5 +106,5 @@ def test_a_table_of_some_rows_leaves_the_other_contrasts_open():
     made = records({"BN": [70, 71, 72], "BN-fp32": [70, 71, 72]})
     found = collect(NAME, made, filters=BLOCK, labels=["BN"]).blocks
     assert [row.label for row in found[0].rows] == ["BN"]
-    assert "| BN-fp32 − BN | 0 |" in "\n".join(spread.markdown_part(found[0]))
-    assert len(spread.as_csv(found).splitlines()) == 1 + len(spread.read_contrasts(NAME))
+    assert "| BN-fp32 − BN | 0 |" in "\n".join(spread_part.markdown_part(found[0]))
+    assert len(spread_part.as_csv(found).splitlines()) == 1 + len(spread.read_contrasts(NAME))

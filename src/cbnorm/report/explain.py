@@ -12,7 +12,7 @@ from cbnorm.report.endpoints import PRIMARY_PERCENT, Record, read_endpoint
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_paper
 from cbnorm.report.statistics import mean_interval, summary
-from cbnorm.report.tables import digits_of
+from cbnorm.report.words import digits_of
 from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
 from cbnorm.spelling import nearest
 

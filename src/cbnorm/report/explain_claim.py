@@ -11,8 +11,8 @@ from cbnorm.report.endpoints import PRIMARY_PERCENT
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.explain import DEFAULTS, command, find_dataset, row_summary
 from cbnorm.report.ledger import Claim, ledgers, names, read_claims
-from cbnorm.report.tables import digits_of
 from cbnorm.report.verdicts import judge
+from cbnorm.report.words import digits_of
 from cbnorm.spelling import nearest
 
 

@@ -13,10 +13,11 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.forest import forest
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.style import mark
-from cbnorm.report.page import DECIDED, machines, today
+from cbnorm.report.page import DECIDED, today
+from cbnorm.report.page_tables import machines
 from cbnorm.report.policy import LEAST_SEEDS
-from cbnorm.report.tables import mean_sd
 from cbnorm.report.verdicts import Verdict
+from cbnorm.report.words import mean_sd
 from cbnorm.runs.store import Store
 
 _MARKED = re.compile(r"(<!-- made by make published -->\n).*?(<!-- end of what is made -->)", re.DOTALL)
