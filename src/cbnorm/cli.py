@@ -1,12 +1,15 @@
 """The command line: one word chooses the command, the rest are words of the form key=value."""
 
+import importlib
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import cbnorm
 from cbnorm.errors import CbnormError, unexpected
+from cbnorm.spelling import nearest
 
 USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403.16798v2
 
@@ -72,7 +75,11 @@ def _answer(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"cbnorm {cbnorm.__version__}")
         return 0
-    return _command(words[0])(words[1:])
+    command = _command(words[0])
+    if words[0] != "train" and {"-h", "--help"} & set(words[1:]):  # Hydra has its own
+        print(_usage(words[0]), end="")
+        return 0
+    return command(words[1:])
 
 
 def _print_anything() -> None:
@@ -82,125 +89,37 @@ def _print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+#: What answers each command. Imported when asked for, so that none waits for what another needs.
+COMMANDS = {
+    "train": "cbnorm.train:train",
+    "reproduce": "cbnorm.report.reproduce:reproduce",
+    "campaign": "cbnorm.runs.campaign_commands:campaign",
+    "collect": "cbnorm.report.commands:collect_command",
+    "explain": "cbnorm.report.commands:explain_command",
+    "publish": "cbnorm.report.commands:publish_command",
+    "look": "cbnorm.look:look_command",
+    "figures": "cbnorm.report.front:figures_command",
+    "report": "cbnorm.report.front:report_command",
+    "runs": "cbnorm.runs.commands:runs",
+    "partitions": "cbnorm.runs.partition_commands:partitions",
+    "wandb": "cbnorm.runs.wandb_sync:wandb",
+    "data": "cbnorm.data.commands:data_command",
+}
+
+
 def _command(name: str) -> Callable[[list[str]], int]:
-    # Each command imports what it needs, so that none waits for what another needs.
-    commands = {
-        "train": _train,
-        "reproduce": _reproduce,
-        "campaign": _campaign,
-        "collect": _collect,
-        "explain": _explain,
-        "publish": _publish,
-        "look": _look,
-        "figures": _figures,
-        "report": _report,
-        "runs": _runs,
-        "partitions": _partitions,
-        "wandb": _wandb,
-        "data": _data,
-    }
-    if name not in commands:
-        from cbnorm.spelling import nearest
-
-        raise CbnormError(f"unknown command '{name}': {nearest(name, commands)}")
-    return commands[name]
+    if name not in COMMANDS:
+        raise CbnormError(f"unknown command '{name}': {nearest(name, COMMANDS)}")
+    module, function = COMMANDS[name].split(":")
+    return cast("Callable[[list[str]], int]", getattr(importlib.import_module(module), function))
 
 
-def _train(words: list[str]) -> int:
-    from cbnorm.train import train
-
-    return train(words)
-
-
-def _reproduce(words: list[str]) -> int:
-    from cbnorm.report.reproduce import reproduce
-
-    return reproduce(words)
-
-
-def _campaign(words: list[str]) -> int:
-    from cbnorm.runs.campaign_commands import campaign
-
-    return campaign(words)
-
-
-def _collect(words: list[str]) -> int:
-    from cbnorm.report.commands import collect_command
-
-    return collect_command(words)
-
-
-def _explain(words: list[str]) -> int:
-    from cbnorm.report.commands import explain_command
-
-    return explain_command(words)
-
-
-def _publish(words: list[str]) -> int:
-    from cbnorm.report.commands import publish_command
-
-    return publish_command(words)
-
-
-def _look(words: list[str]) -> int:
-    from cbnorm.look import look_command
-
-    return look_command(words)
-
-
-def _figures(words: list[str]) -> int:
-    from cbnorm.report.front import figures_command
-
-    return figures_command(words)
-
-
-def _report(words: list[str]) -> int:
-    from cbnorm.report.front import report_command
-
-    return report_command(words)
-
-
-def _runs(words: list[str]) -> int:
-    from cbnorm.runs.commands import runs
-
-    return runs(words)
-
-
-def _wandb(words: list[str]) -> int:
-    from cbnorm.runs.wandb_sync import wandb
-
-    return wandb(words)
-
-
-def _partitions(words: list[str]) -> int:
-    from cbnorm.runs.partition_commands import partitions
-
-    return partitions(words)
-
-
-def _data(words: list[str]) -> int:
-    from cbnorm.data import catalog, weights
-    from cbnorm.data.overview import describe_all, fetch
-
-    if words == ["list"]:
-        found = describe_all()
-        width = max(len(known["name"]) for known in found)
-        for known in found:
-            print(f"{known['key']:<18} {known['name']:<{width}} {known['state']:<10} {known['folder'] or ''}")
-            if known["problem"]:
-                print(f"  {known['problem']}")
-        for file in weights.describe_all():
-            where = file["problem"] or file["path"]
-            print(f"{file['key']:<18} weights: {file['name']}, {file['state']}: {where}")
-        return 0
-    if len(words) == 2 and words[0] == "fetch" and words[1] in weights.WEIGHTS:
-        print(f"{words[1]} is verified in {weights.ensure(weights.find(words[1]))}")
-        return 0
-    if len(words) == 2 and words[0] == "fetch":
-        catalog.find(words[1])
-        print(fetch(words[1]))
-        return 0
-    raise CbnormError("write cbnorm data list, or cbnorm data fetch DATASET")
+def _usage(name: str) -> str:
+    """The lines of :data:`USAGE` that are about one command."""
+    lines = USAGE.split("Examples:", maxsplit=1)[0].splitlines()
+    begin = next(k for k, line in enumerate(lines) if line.startswith(f"  cbnorm {name} "))
+    end = next(k for k in range(begin + 1, len(lines)) if not lines[k].startswith("     "))
+    return "\n".join(lines[begin:end]) + "\nMore: cbnorm --help, and docs/run.md\n"
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_an_error_that_nobody_thought_of_is_one_line_too(monkeypatch: pytest.Mon
     def burst(_: object) -> int:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("cbnorm.cli._data", burst)
+    monkeypatch.setattr("cbnorm.data.commands.data_command", burst)
     monkeypatch.setenv("CBNORM_DEBUG", "0")
     assert main(["data", "list"]) == 70
     told = capsys.readouterr().err

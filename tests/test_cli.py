@@ -1,0 +1,26 @@
+"""The command line as a whole; what each command does is tested beside it."""
+
+import importlib
+
+import pytest
+
+from cbnorm.cli import COMMANDS, USAGE, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_answers_and_says_how_it_is_written(name: str, capsys) -> None:
+    module, function = COMMANDS[name].split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert f"  cbnorm {name} " in USAGE
+    if name == "train":  # that is Hydra's
+        return
+    for word in ("--help", "-h"):
+        assert main([name, word]) == 0
+        told = capsys.readouterr().out
+        assert told.splitlines()[0].startswith(f"  cbnorm {name} ")
+        assert told.count("  cbnorm ") == 1
+
+
+def test_an_unknown_command_is_refused_in_one_line(capsys) -> None:
+    assert main(["reprodce", "--help"]) == 2
+    assert capsys.readouterr().err == "cbnorm: unknown command 'reprodce': did you mean 'reproduce'?\n"
