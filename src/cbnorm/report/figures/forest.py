@@ -21,14 +21,18 @@ _REFERENCES = {"bn", "none"}
 
 def forest(material: Material) -> Made:
     """Every claimed difference between one row and its reference, with its 95 % interval."""
-    lines = [line for entry in material.entries for line in _lines(entry.found.blocks, entry.verdicts)]
+    lines = [
+        {"experiment": entry.found.experiment} | line
+        for entry in material.entries
+        for line in _lines(entry.found.blocks, entry.verdicts)
+    ]
     if not lines:
         return "no claim about a reference row has runs of both sides"
-    # Each metric has a panel; a block may make claims about several.
-    metrics = list(dict.fromkeys(line["metric"] for line in lines))
-    lines.sort(key=lambda line: metrics.index(line["metric"]))
-    groups = [list(group) for _, group in groupby(lines, key=lambda line: (line["metric"], line["block"]))]
-    height = 0.75 + 0.155 * len(lines) + 0.36 * len(groups)
+    # A panel for each metric of each experiment: what is told the superclass gains ten times more.
+    panels = list(dict.fromkeys(map(_panel_of, lines)))
+    lines.sort(key=lambda line: panels.index(_panel_of(line)))
+    groups = [list(group) for _, group in groupby(lines, key=lambda line: (*_panel_of(line), line["block"]))]
+    height = 0.5 + 0.155 * len(lines) + 0.36 * len(groups) + 0.25 * len(panels)
     single = sum(line["seeds"] < 3 for line in lines)
     alone = (
         f" {single} of {len(lines)} differences rest on one or two seeds, which give a point and no interval."
@@ -48,6 +52,10 @@ def forest(material: Material) -> Made:
             (PAGE, height),
         )
     ]
+
+
+def _panel_of(line: Line) -> tuple[str, str]:
+    return line["metric"], line["experiment"]
 
 
 def _lines(blocks: list[Block], verdicts: list[Verdict]) -> Iterator[Line]:
@@ -93,11 +101,14 @@ def _told(line: Line) -> str:
 
 
 def _paint(figure: "Figure", groups: list[list[Line]]) -> None:
-    metrics = list(dict.fromkeys(line["metric"] for group in groups for line in group))
-    counts = [sum(_rows(group) for group in groups if group[0]["metric"] == m) for m in metrics]
-    axes = figure.subplots(len(metrics), 1, squeeze=False, height_ratios=counts)[:, 0]
-    for axis, metric in zip(axes, metrics, strict=True):
-        _panel(axis, [group for group in groups if group[0]["metric"] == metric])
+    panels = list(dict.fromkeys(_panel_of(group[0]) for group in groups))
+    shown = [[group for group in groups if _panel_of(group[0]) == panel] for panel in panels]
+    counts = [sum(map(_rows, own)) for own in shown]
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=counts)[:, 0]
+    last = {metric: axis for (metric, _), axis in zip(panels, axes, strict=True)}
+    for axis, own in zip(axes, shown, strict=True):
+        _panel(axis, own)
+    for metric, axis in last.items():
         unit = "points of accuracy" if metric == "accuracy" else metric
         axis.set_xlabel(f"difference in {unit}; positive: as the paper claims")
 

@@ -65,8 +65,7 @@ def _densenet(block: Block, material: Material) -> Drawing | None:
     ]
     caption = (
         "Mean over seeds, range shaded. All rows have one schedule of the rate. The test images are read "
-        "after "
-        "every epoch for these curves only; nothing is selected by them."
+        "after every epoch for these curves only; nothing is selected by them."
     )
     title = f"Fig. 6 to 8: DenseNet, {place(block)}"
     name = slug("fig6-8", block.dataset, block.budget, block.protocol)
@@ -99,9 +98,8 @@ def _gradients(block: Block, material: Material) -> list[Drawing]:
         ]
         caption = (
             f"Variance over the elements of the gradient of {words}, tensor by tensor, for one weakly "
-            "augmented "
-            "batch per epoch: the largest tensor, and the mean over tensors with a band up to one standard "
-            "deviation over tensors."
+            "augmented batch per epoch: the largest tensor, and the mean over tensors with a band up to one "
+            "standard deviation over tensors."
         )
         title = f"Fig. 12: variance of gradients of the {of}, {place(block)}"
         name = slug("fig12", of, block.dataset, block.budget, block.protocol)
@@ -123,11 +121,9 @@ def _vit(block: Block, material: Material) -> Drawing | None:
         Panel("validation loss", ("val_loss",), rows, "", levels=levels),
     ]
     caption = (
-        "Mean over seeds, range shaded. A validation loss near the lower dotted line in the first epochs "
-        "is what "
-        "knowing the true superclass gives before anything of the class is learned: rows that are told it "
-        "start "
-        "there."
+        "Mean over seeds, range shaded. A network that guesses the class has the upper dotted line's loss, "
+        "one that knows the superclass and guesses among its classes the lower one's: there the paper's "
+        "rows that are told the superclass begin."
     )
     title = f"Fig. 13: losses of the ViT, {place(block)}"
     name = slug("fig13", block.dataset, block.budget, block.protocol)
@@ -193,7 +189,8 @@ def _paint(figure: "Figure", panels: list[Panel], columns: int, evidence: Eviden
         for level, title in panel.levels:
             axis.axhline(level, color="#7a7f87", linewidth=0.8, linestyle=(0, (1, 1)))
             where = axis.get_yaxis_transform()
-            axis.text(0.01, level, title, transform=where, va="top", fontsize=6)
+            # At the right end, where losses have left it.
+            axis.text(0.99, level, title, transform=where, ha="right", va="bottom", fontsize=6)
         axis.set_title(panel.title)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(panel.unit)
