@@ -1,6 +1,7 @@
 """What all layers share: shape in, shape out, statistics in full precision, running averages."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -71,7 +72,7 @@ class FeatureNorm(_ChannelNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x``; same shape, type and memory format."""
         check_input(x, self, self.num_features, self.channel_dim)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             flat = to_ncl(x, self.channel_dim)
             y = self.normalize(flat.to(compute_dtype(x)))
             return from_ncl(y.to(x.dtype), x, self.channel_dim)
@@ -98,6 +99,7 @@ class ClusterNorm(_ChannelNorm):
     ) -> None:
         super().__init__(num_features, eps=eps, channel_dim=channel_dim)
         self.num_clusters = check_count("num_clusters", num_clusters)
+        self._told_by_context = False
 
     def forward(self, x: Tensor, clusters: Tensor | None = None) -> Tensor:
         """Normalize ``x`` by the clusters of its samples.
@@ -113,16 +115,31 @@ class ClusterNorm(_ChannelNorm):
         Raises:
             TypeError: Input not floating point, ids not integers.
             ValueError: Wrong shape or device, or an id outside [-1, K) (checked in eager mode only).
+            RuntimeError: Activation checkpointing computes the layer again, without the enclosing
+                :func:`cbnorm.norms.cluster_ids` of the first time.
         """
         check_input(x, self, self.num_features, self.channel_dim)
-        clusters = current_clusters() if clusters is None else clusters
+        clusters = self._from_context() if clusters is None else clusters
         unknown = True
         if clusters is not None:
             unknown = self.check_clusters(clusters, x)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             flat = to_ncl(x, self.channel_dim).to(compute_dtype(x))
             y = self.normalize_clusters(flat, clusters, unknown=unknown)
             return from_ncl(y.to(x.dtype), x, self.channel_dim)
+
+    def _from_context(self) -> Tensor | None:
+        clusters = current_clusters()
+        if torch.compiler.is_compiling():
+            return clusters
+        if not recomputing():
+            self._told_by_context = clusters is not None
+        elif clusters is None and self._told_by_context:
+            raise RuntimeError(
+                f"{type(self).__name__} is computed again in the backward pass, outside of cluster_ids: "
+                "call backward() inside of it too, or give the ids as an argument"
+            )
+        return clusters
 
     def check_clusters(self, clusters: Tensor, x: Tensor) -> bool:
         """Refuse what is no id of every sample; whether some id may be -1."""
@@ -165,9 +182,27 @@ def snapshot(buffer: Tensor, dtype: torch.dtype) -> Tensor:
     return buffer.to(dtype, copy=True)
 
 
+def recomputing() -> bool:
+    """Whether a backward pass is computing a forward pass again (activation checkpointing).
+
+    Running statistics and mixtures have seen the batch then, and must be what they were.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._current_graph_task_id() != -1  # noqa: SLF001  (as torch.utils.checkpoint asks)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast switched off, on devices that have it."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
 @torch.no_grad()
 def average_(running: Tensor, value: Tensor, momentum: float, alive: Tensor | None = None) -> None:
-    """In place: ``running = (1 - momentum)·running + momentum·value``, where ``alive``."""
+    """In place: ``running = (1 - momentum)·running + momentum·value``, where ``alive``; once a batch."""
+    if recomputing():
+        return
     moved = running.lerp(value.detach().to(running.dtype), momentum)
     running.copy_(moved if alive is None else torch.where(alive, moved, running))
 

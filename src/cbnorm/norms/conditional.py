@@ -57,6 +57,10 @@ class ConditionalBatchNorm(ClusterNorm):
         self.register_buffer("running_mean", torch.zeros(num_features, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(num_features, device=device, dtype=dtype))
 
+    def reset_parameters(self) -> None:
+        """Gamma 1, beta 0, running mean 0, running variance 1."""
+        _reset(self.weight, self.bias, self.running_mean, self.running_var)
+
     def normalize_clusters(self, x: Tensor, clusters: Tensor | None, *, unknown: bool) -> Tensor:
         """Whole-batch moments, then the cluster's gamma and beta."""
         mean, variance = self._moments(x)
@@ -135,6 +139,10 @@ class ClusterBatchNorm(ClusterNorm):
         self.weight = nn.Parameter(torch.ones(learned, device=device, dtype=dtype)) if affine else None
         self.bias = nn.Parameter(torch.zeros(learned, device=device, dtype=dtype)) if affine else None
 
+    def reset_parameters(self) -> None:
+        """Gamma 1, beta 0, running means 0, running variances 1."""
+        _reset(self.weight, self.bias, self.running_mean, self.running_var)
+
     def normalize_clusters(self, x: Tensor, clusters: Tensor | None, *, unknown: bool) -> Tensor:
         """Cluster moments, then eq. 10, or eq. 12 for unknown ids."""
         mean, variance = self._moments(x, clusters)
@@ -173,6 +181,16 @@ class ClusterBatchNorm(ClusterNorm):
         # One value has no variance to learn from.
         average_(self.running_var, variance, self.momentum, mass >= 2)
         return torch.where(alive, mean, stored[0]), torch.where(alive, variance, stored[1])
+
+
+@torch.no_grad()
+def _reset(gamma: Tensor | None, beta: Tensor | None, mean: Tensor, variance: Tensor) -> None:
+    for ones in (gamma, variance):
+        if ones is not None:
+            ones.fill_(1.0)
+    for zeros in (beta, mean):
+        if zeros is not None:
+            zeros.zero_()
 
 
 def _select(table: Tensor, clusters: Tensor, unknown: bool) -> Tensor:

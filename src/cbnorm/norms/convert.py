@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cbnorm.norms.batch import BatchNorm
 from cbnorm.norms.registry import create_norm, option_names
 
 Where = str | Callable[[str, nn.Module], bool]
@@ -18,10 +19,12 @@ def convert_norm(
 ) -> dict[str, nn.Module]:
     """Replace batch normalization layers of ``model``, in place, by the layer called ``name``.
 
-    Device, dtype, training mode, eps and momentum are kept (unless given in ``options``), and so are gamma
-    and beta where the new layer has them: copied to each cluster for ``conditional_bn``. Running statistics
-    are not: they are moments of one component, and the new layers have K. Layers that need cluster ids find
-    them in :func:`cbnorm.norms.cluster_ids`.
+    Device, dtype, training mode, place of the channels, eps and momentum are kept (unless given in
+    ``options``), and so are gamma and beta where the new layer has them: copied to each cluster for
+    ``conditional_bn``. A momentum of None, torch's cumulative average, becomes the new layer's own unless it
+    is ``bn``. Running statistics are not kept: they are moments of one component, and the new layers have K.
+    What is one layer at several places stays one. Layers that need cluster ids find them in
+    :func:`cbnorm.norms.cluster_ids`.
 
     Args:
         model: Any module that contains BatchNorm layers (SyncBatchNorm too).
@@ -32,7 +35,7 @@ def convert_norm(
         **options: Of the new layer, for instance ``num_clusters=3``.
 
     Returns:
-        The new layers by qualified name.
+        The new layers by qualified name, one that has several under each.
 
     Raises:
         ValueError: Nothing to replace, or ``model`` itself is a BatchNorm layer.
@@ -43,12 +46,17 @@ def convert_norm(
         >>> convert_norm(model, "ucb", num_components=3)
         {'1': UCBNorm(8, num_components=3, ...)}
     """
-    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, _BatchNorm)}
+    modules = model.named_modules(remove_duplicate=False)
+    layers = {path: layer for path, layer in modules if isinstance(layer, _BatchNorm)}
     if "" in layers:
         raise ValueError("the model itself is a BatchNorm layer; make its replacement with create_norm")
     chosen = _choose(layers, where)
     # All are made before any is swapped, so that a refused option leaves the model whole.
-    replacements = {path: _replacement(layer, name, options) for path, layer in chosen.items()}
+    new: dict[int, nn.Module] = {}
+    for old in chosen.values():
+        if id(old) not in new:
+            new[id(old)] = _replacement(old, name, options, _state(old, model))
+    replacements = {path: new[id(old)] for path, old in layers.items() if id(old) in new}
     for path, layer in replacements.items():
         parent, _, child = path.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
@@ -70,11 +78,18 @@ def _choose(layers: dict[str, _BatchNorm], where: Where) -> dict[str, _BatchNorm
     return chosen
 
 
-def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any]) -> nn.Module:
+def _state(layer: _BatchNorm, model: nn.Module) -> Tensor:
+    """A tensor with the layer's device and type; the model's, where the layer has none of its own."""
+    own = (layer.weight, layer.running_mean, *model.parameters(), *model.buffers())
+    return next((t for t in own if t is not None and t.is_floating_point()), torch.zeros(()))
+
+
+def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any], state: Tensor) -> nn.Module:
     known = option_names(name) if name != "none" else {}
-    state = next((t for t in (layer.weight, layer.running_mean) if t is not None), torch.zeros(()))
     kept = {"eps": layer.eps, "momentum": layer.momentum, "device": state.device, "dtype": state.dtype}
-    if layer.momentum is None:
+    if isinstance(layer, BatchNorm):
+        kept["channel_dim"] = layer.channel_dim
+    if layer.momentum is None and name != "bn":
         del kept["momentum"]
     if options.get("convention") == "released":
         del kept["eps"]  # it is added to the deviation there, not to the variance

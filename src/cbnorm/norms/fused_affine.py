@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from cbnorm.norms.native import call, layout, matching
+from cbnorm.norms.native import call, differentiable, layout, matching
 
 Plain = Callable[..., Any]
 
@@ -55,7 +55,7 @@ class Affine(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """One pass: gradient of ``x`` and the two sums over positions that give all others."""
         x, centre, slope, shift = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if differentiable(grad):
             return None, *differentiate(ctx.plain, (x, centre, slope, shift), grad)
         source, last = layout(x)
         g, dx = matching(grad, last=last), torch.empty_like(source)
@@ -92,7 +92,7 @@ class SampleMomentsFunction(Function):
     def backward(ctx: Any, by_mean: Tensor, by_square: Tensor) -> tuple[Tensor | None, ...]:
         """``by_mean / L + 2 by_square (x - mean)``: an affine map again."""
         x, mean = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if differentiable(by_mean, by_square):
             with torch.enable_grad():
                 alias = x.view_as(x)
                 outputs = ctx.plain(alias)

@@ -12,7 +12,7 @@ from torch.autograd import Function
 
 from cbnorm.norms.fused_affine import Plain, differentiate, table
 from cbnorm.norms.mixture import density_share
-from cbnorm.norms.native import call, layout, matching
+from cbnorm.norms.native import call, differentiable, layout, matching
 
 
 class ScalarMixture(Function):
@@ -52,7 +52,7 @@ class ScalarMixture(Function):
         """Two passes over the batch (one for given moments), responsibilities computed anew."""
         x, log_prior, mu, s, mean, variance, mass, m, v = ctx.saved_tensors
         batch, eps, dead, _ = ctx.settings
-        if torch.is_grad_enabled():
+        if differentiable(grad):
             return None, *differentiate(ctx.plain, (x, log_prior, mu, s, mean, variance), grad), None
         source, last = layout(x)
         g, dx = matching(grad, last=last), torch.empty_like(source)
@@ -123,7 +123,7 @@ class VectorMixture(Function):
         """Two passes over the batch; only the responsibilities, K numbers a position, were kept."""
         x, log_prior, mu, s, mean, variance, gain, bias, mass, m, v, tau = ctx.saved_tensors
         batch, eps, dead, constant, temper = ctx.settings
-        if torch.is_grad_enabled():
+        if differentiable(grad):
             inputs = (x, log_prior, mu, s, mean, variance, gain, bias)
             return None, *differentiate(ctx.plain, inputs, grad), None
         source, last = layout(x)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
 
 def to_ncl(x: Tensor, channel_dim: int) -> Tensor:
     """View ``x`` as (N, C, L) without copying.
@@ -31,10 +33,11 @@ def from_ncl(y: Tensor, like: Tensor, channel_dim: int) -> Tensor:
     if like.ndim == 2:
         return y.squeeze(-1)
     if channel_dim == -1:
-        return y.transpose(1, 2).unflatten(1, like.shape[1:-1])
+        return y.transpose(1, 2).contiguous().unflatten(1, like.shape[1:-1])
     y = y.unflatten(2, like.shape[2:])
-    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
-        return y.contiguous(memory_format=torch.channels_last)
+    channels_last = _CHANNELS_LAST.get(like.ndim)
+    if channels_last is not None and like.is_contiguous(memory_format=channels_last):
+        return y.contiguous(memory_format=channels_last)
     return y.contiguous()
 
 
@@ -87,12 +90,24 @@ def check_weights(weights: Tensor, x: Tensor, num_clusters: int, name: str) -> N
         raise ValueError(f"{name}: weights of clusters are on {weights.device}, the input on {x.device}")
 
 
+def watched() -> bool:
+    """Whether something follows every operation of torch: a tracer, ``torch.func``, a dispatch mode.
+
+    It would not see what kernels do, and what it puts in place of tensors and sizes has no address.
+    """
+    return (
+        torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()  # noqa: SLF001  (these have no public names)
+        or torch._C._len_torch_dispatch_stack() > 0  # noqa: SLF001
+    )
+
+
 def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) -> bool:
     """Check cluster ids against the input and the number of clusters; read them when in eager mode.
 
     Returns:
-        Whether some id may be -1 (unknown). While compiling, exporting or recording a CUDA graph, values
-        cannot be read: True.
+        Whether some id may be -1 (unknown). True where values cannot be read: while compiling, tracing or
+        recording a CUDA graph, under ``torch.func``, on the meta device.
 
     Raises:
         TypeError: The ids are not integers.
@@ -107,7 +122,7 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
         )
     if clusters.device != x.device:
         raise ValueError(f"{name}: cluster ids are on {clusters.device} but the input is on {x.device}")
-    if torch.compiler.is_compiling() or clusters.numel() == 0 or _recording(clusters):
+    if clusters.numel() == 0 or _unreadable(clusters):
         return clusters.numel() != 0
     low, high = (int(bound) for bound in torch.aminmax(clusters))
     if low < -1 or high >= num_clusters:
@@ -119,5 +134,7 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
     return low < 0
 
 
-def _recording(x: Tensor) -> bool:
+def _unreadable(x: Tensor) -> bool:
+    if torch.compiler.is_compiling() or x.is_meta or watched():
+        return True
     return x.is_cuda and torch.cuda.is_current_stream_capturing()

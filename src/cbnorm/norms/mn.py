@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from cbnorm.mixtures import Mixture
-from cbnorm.norms.base import SMALLEST_COUNT, FeatureNorm, average_, check_count, check_momentum, snapshot
+from cbnorm.norms.base import (
+    SMALLEST_COUNT,
+    FeatureNorm,
+    average_,
+    check_count,
+    check_momentum,
+    recomputing,
+    snapshot,
+)
 from cbnorm.norms.forms import normalize_batch, normalize_given
 from cbnorm.norms.mixture import Components
 from cbnorm.norms.seeding import (
@@ -16,8 +24,14 @@ from cbnorm.norms.seeding import (
     SEED_STEPS,
     check_finite,
     fit_vectors,
+    read_flag,
     run_em,
     sample_vectors,
+)
+
+_STATES = (
+    ("mixture_weights", "mixture_means", "mixture_variances"),
+    ("running_prior", "running_mean", "running_var"),
 )
 
 
@@ -96,9 +110,10 @@ class MixtureNorm(FeatureNorm):
         self.seed_steps, self.em_steps = seed_steps, em_steps
         self.variance_floor, self.differentiate_tau = variance_floor, differentiate_tau
         self.momentum = check_momentum(momentum)
-        self.fitted = mixture is None
+        self.fitted, self._is_seeded = mixture is None, False
         self._make_state(affine=affine, device=device, dtype=dtype)
-        self.register_buffer("seed", torch.tensor(_as_int64(torch.initial_seed() if seed is None else seed)))
+        self._seed = _as_int64(torch.initial_seed() if seed is None else seed)
+        self.register_buffer("seed", torch.tensor(self._seed))
         self.reset_parameters()
         if mixture is not None:
             self.set_mixture(*mixture)
@@ -108,22 +123,29 @@ class MixtureNorm(FeatureNorm):
     ) -> None:
         K, C = self.num_components, self.num_features
         options: dict[str, Any] = {"device": device, "dtype": dtype}
-        for prior, mean, variance in (
-            ("mixture_weights", "mixture_means", "mixture_variances"),
-            ("running_prior", "running_mean", "running_var"),
-        ):
-            self.register_buffer(prior, torch.full((K,), 1 / K, **options))
-            self.register_buffer(mean, torch.zeros(K, C, **options))
-            self.register_buffer(variance, torch.ones(K, C, **options))
+        for prior, mean, variance in _STATES:
+            self.register_buffer(prior, torch.empty(K, **options))
+            self.register_buffer(mean, torch.empty(K, C, **options))
+            self.register_buffer(variance, torch.empty(K, C, **options))
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device))
-        self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
-        self._is_seeded = False
+        self.register_buffer("seeded", torch.zeros((), dtype=torch.long, device=device))
         self._make_affine(affine=affine, **options)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Gamma 1 and beta 0; the mixture is made from the first batch."""
+        """Gamma 1 and beta 0; a given mixture is kept, another one is made anew from the next batch."""
         self._reset_affine()
+        self.num_batches_tracked.zero_()
+        self.seed.fill_(self._seed)
+        if not self.fitted and self._is_seeded:
+            self._start_running()
+            return
+        for prior, mean, variance in _STATES:
+            getattr(self, prior).fill_(1 / self.num_components)
+            getattr(self, mean).zero_()
+            getattr(self, variance).fill_(1.0)
+        self.seeded.zero_()
+        self._is_seeded = False
 
     @torch.no_grad()
     def set_mixture(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
@@ -152,7 +174,7 @@ class MixtureNorm(FeatureNorm):
             getattr(self, prefix).copy_(means)
         for prefix in ("mixture_variances", "running_var"):
             getattr(self, prefix).copy_(variances.clamp_min(self.variance_floor))
-        self.seeded.fill_(value=True)
+        self.seeded.fill_(1)
         self._is_seeded = True
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -161,7 +183,7 @@ class MixtureNorm(FeatureNorm):
         return form(x, *self._affine(x.dtype))
 
     def _normalize_batch(self, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
-        if self.fitted and x.numel():
+        if self.fitted and x.numel() and not recomputing():
             self._fit(x.detach())
         components = self._components(x.dtype)
         stored = snapshot(self.running_mean, x.dtype), snapshot(self.running_var, x.dtype)
@@ -190,6 +212,8 @@ class MixtureNorm(FeatureNorm):
 
     @torch.no_grad()
     def _fit(self, x: Tensor) -> None:
+        if not self._is_seeded:
+            self._is_seeded = read_flag(self.seeded)
         if not self._is_seeded or (
             self.refit_every is not None and int(self.num_batches_tracked) % self.refit_every == 0
         ):
@@ -223,7 +247,7 @@ class MixtureNorm(FeatureNorm):
         else:
             self._start_running()
         self._is_seeded = True
-        self.seeded.fill_(value=True)
+        self.seeded.fill_(1)
 
     def _start_running(self) -> None:
         self.running_prior.copy_(self.mixture_weights)

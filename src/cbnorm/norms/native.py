@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from cbnorm.norms.layout import watched
 
 FLAGS = [
     "-O3",
@@ -42,7 +45,7 @@ log = logging.getLogger(__name__)
 def wanted(x: Tensor) -> bool:
     """Whether ``x`` (N, C, L) can and should be normalized by the kernels.
 
-    Only plain float32 tensors on the CPU in eager mode: compilers, ``torch.func`` and forward-mode
+    Only plain float32 tensors on the CPU in eager mode: compilers, tracers, ``torch.func`` and forward-mode
     differentiation see the plain definitions.
     """
     return x.dtype == torch.float32 and usable(x)
@@ -52,13 +55,22 @@ def usable(x: Tensor) -> bool:
     """As :func:`wanted`, for tensors of any shape and type."""
     return (
         not torch.compiler.is_compiling()
+        and not watched()
         and x.device.type == "cpu"
         and x.numel() >= SMALLEST
         and type(x) is Tensor
-        and not torch._C._are_functorch_transforms_active()  # noqa: SLF001  (there is no public name)
         and forward_ad._current_level < 0  # noqa: SLF001
         and library() is not None
     )
+
+
+def differentiable(*grads: Tensor) -> bool:
+    """Whether a backward pass must itself be differentiable, or is followed: then the plain definition is.
+
+    Gradients for several cotangents at once come as tensors of their own kind (``is_grads_batched``).
+    """
+    several = any(torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads)  # noqa: SLF001
+    return several or torch.is_grad_enabled() or watched()
 
 
 @functools.cache
@@ -66,8 +78,11 @@ def library() -> ctypes.CDLL | None:
     """The kernels, built if need be; None when switched off or when they cannot be built."""
     if os.environ.get("CBNORM_NATIVE", "1") == "0":
         return None
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+    compiler = (
+        shlex.split(os.environ.get("CXX", ""))
+        or [found for name in ("g++", "clang++") if (found := shutil.which(name))][:1]
+    )
+    if not compiler:
         return None
     try:
         return ctypes.CDLL(str(_built(compiler)))
@@ -81,12 +96,12 @@ def in_use() -> bool:
     return library.cache_info().currsize > 0 and library() is not None
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: list[str]) -> Path:
     folder = Path(__file__).with_name("kernels")
     sources = sorted(folder.glob("*.cpp"))
     # -march=native: a library built for another processor must not be picked up from a shared home.
     code = b"".join(path.read_bytes() for path in (folder / "common.hpp", *sources))
-    identity = (code, compiler.encode(), " ".join(FLAGS).encode(), _processor().encode())
+    identity = (code, shlex.join(compiler).encode(), " ".join(FLAGS).encode(), _processor().encode())
     digest = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cbnorm"
     cache = Path(os.environ.get("CBNORM_CACHE_DIR") or user) / "kernels"
@@ -95,7 +110,7 @@ def _built(compiler: str) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             built = Path(scratch) / target.name
-            command = [compiler, *FLAGS, *map(str, sources), "-o", str(built)]
+            command = [*compiler, *FLAGS, *map(str, sources), "-o", str(built)]
             subprocess.run(command, check=True, capture_output=True, timeout=BUILD_SECONDS)
             built.replace(target)  # atomic: processes that start together do not see half a library
     return target

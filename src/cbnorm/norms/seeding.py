@@ -30,6 +30,12 @@ def check_finite(data: Tensor, name: str) -> None:
         raise ValueError(f"{name} cannot seed its mixture: the first batch is not finite")
 
 
+@torch.compiler.disable
+def read_flag(flag: Tensor) -> bool:
+    """Whether a layer has its mixture by its buffer, which may come from another process or copy."""
+    return bool(flag)
+
+
 def run_em(data: Tensor, mixture: Mixture, steps: int, floor: float) -> Mixture:
     """``steps`` steps of EM on vectors (n, C)."""
     for _ in range(steps):

@@ -40,8 +40,9 @@ def _plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def pooled_moments(moments: SampleMoments, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Moments of groups of samples, from the moments of the samples.
 
-    Sums of squares within and between samples are added, so nothing cancels (Chan et al.). For weights
-    g (N, K) these are eq. 8 and 9 of the paper with tau constant over a sample's positions.
+    Sums of squares within and between samples are added, and each group is measured from its own middle, so
+    nothing cancels (Chan et al.). A sample of weight zero takes no part, whatever its values. For weights g
+    (N, K) these are eq. 8 and 9 of the paper with tau constant over a sample's positions.
 
     Args:
         moments: Of N samples.
@@ -52,12 +53,15 @@ def pooled_moments(moments: SampleMoments, weights: Tensor) -> tuple[Tensor, Ten
     """
     mass = weights.sum(dim=0).unsqueeze(1) * moments.positions
     share = weights.T * moments.positions / mass.clamp_min(torch.finfo(weights.dtype).tiny)
-    origin = moments.mean.detach().mean(dim=0) if moments.mean.shape[0] else 0.0
-    offset = share @ (moments.mean - origin)
-    between = (moments.mean.unsqueeze(0) - origin - offset.unsqueeze(1)).square()
-    spread = moments.square / moments.positions
-    variance = share @ spread + (share.unsqueeze(2) * between).sum(dim=1)
-    return mass, offset + origin, variance
+    share = share.unsqueeze(2)
+    member = share > 0
+    mean = torch.where(member, moments.mean, 0.0)  # (K, N, C)
+    origin = (share * mean).detach().sum(dim=1, keepdim=True)
+    deviation = torch.where(member, mean - origin, 0.0)
+    offset = (share * deviation).sum(dim=1, keepdim=True)
+    within = torch.where(member, moments.square / moments.positions, 0.0)
+    variance = (share * (within + (deviation - offset).square())).sum(dim=1)
+    return mass, (origin + offset).squeeze(1), variance
 
 
 def middle(mean: Tensor) -> Tensor:

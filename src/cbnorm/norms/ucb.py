@@ -14,12 +14,21 @@ from cbnorm.norms.base import (
     check_count,
     check_momentum,
     local_generator,
+    recomputing,
     snapshot,
 )
 from cbnorm.norms.forms import normalize_batch, normalize_given
 from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR, softplus_inverse
 from cbnorm.norms.mixture import Components, Moments, normalized_moments
-from cbnorm.norms.seeding import FIT_SAMPLES, agree, check_finite, fit_scalars, fit_vectors, sample_vectors
+from cbnorm.norms.seeding import (
+    FIT_SAMPLES,
+    agree,
+    check_finite,
+    fit_scalars,
+    fit_vectors,
+    read_flag,
+    sample_vectors,
+)
 from cbnorm.norms.standardize import scale_and_shift
 
 Update = Literal["weight", "moving_average", "moving_average_printed"]
@@ -120,6 +129,7 @@ class UCBNorm(FeatureNorm):
         self.momentum = check_momentum(momentum)
         # The first batch may come long after another seed was given to torch.
         self.seed = torch.initial_seed() if seed is None and init == "first_batch" else seed
+        self._before: tuple[Tensor, Tensor, Tensor] | None = None
         self._make_state(affine=affine, device=device, dtype=dtype)
         self.reset_parameters()
 
@@ -138,7 +148,7 @@ class UCBNorm(FeatureNorm):
             self.register_buffer("running_prior", torch.empty(K, **options))
         self._make_affine(affine=affine, **options)
         if self.init == "first_batch":
-            self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
+            self.register_buffer("seeded", torch.zeros((), dtype=torch.long, device=device))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -163,7 +173,7 @@ class UCBNorm(FeatureNorm):
         self._reset_affine()
         self._is_seeded = self.init != "first_batch"
         if not self._is_seeded:
-            self.seeded.fill_(value=False)
+            self.seeded.zero_()
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -184,7 +194,7 @@ class UCBNorm(FeatureNorm):
         else:
             self.running_prior.copy_(prior)
         self._is_seeded = True
-        self.seeded.fill_(value=True)
+        self.seeded.fill_(1)
 
     def mixture(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Log prior (K,), mean (K, C) and variance (K, C) of the components, without eps."""
@@ -201,8 +211,10 @@ class UCBNorm(FeatureNorm):
     def normalize(self, x: Tensor) -> Tensor:
         """Eq. 7 or 15 on (N, C, L), by mode and options."""
         if self.training and not self._is_seeded and x.numel():
-            self._seed(x.detach())
-        log_prior, mean, variance = self.mixture(x.dtype)
+            self._is_seeded = read_flag(self.seeded)
+            if not self._is_seeded:
+                self._seed(x.detach())
+        log_prior, mean, variance = self._mixture_of_batch(x.dtype)
         components = Components(log_prior, mean, variance + self.eps)
         source = self.train_stats if self.training else self.eval_stats
         if source == "batch":
@@ -218,6 +230,14 @@ class UCBNorm(FeatureNorm):
                 with torch.no_grad():
                     self._track(self._by_batch(x, components)[1])
         return scale_and_shift(y, *self._affine(y.dtype))
+
+    def _mixture_of_batch(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixture; that of the first time where a batch is computed again and the averages have moved."""
+        if self.update == "weight" or not self.training or torch.compiler.is_compiling():
+            return self.mixture(dtype)
+        if self._before is None or not recomputing():
+            self._before = self.mixture(dtype)
+        return self._before
 
     def _by_batch(self, x: Tensor, components: Components) -> tuple[Tensor, Moments]:
         joint, stored = self.posterior == "joint", self._stored(x)

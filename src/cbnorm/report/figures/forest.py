@@ -21,7 +21,7 @@ _REFERENCES = {"bn", "none"}
 
 def forest(material: Material) -> Made:
     """Every claimed difference between one row and its reference, with its 95 % interval."""
-    lines = [
+    lines: list[Line] = [
         {"experiment": entry.found.experiment} | line
         for entry in material.entries
         for line in _lines(entry.found.blocks, entry.verdicts)
@@ -54,7 +54,7 @@ def forest(material: Material) -> Made:
     ]
 
 
-def _panel_of(line: Line) -> tuple[str, str]:
+def _panel_of(line: dict[str, Any]) -> tuple[str, str]:
     return line["metric"], line["experiment"]
 
 
