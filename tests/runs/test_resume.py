@@ -140,10 +140,19 @@ def test_what_takes_long_to_save_is_saved_less_often(
     assert np.diff(saved) == pytest.approx(distance, abs=1)
 
 
+#: With PAUSE in the environment the run waits at its first checkpoint: a busy machine sends a signal late.
 SCRIPT = """
-import sys
+import os, sys, time
 from cbnorm.runs import resume
+from cbnorm.runs.interruption import requested
 resume.INTERVAL = 0.0
+save = resume.checkpoint.save
+def save_and_wait(*arguments, **options):
+    save(*arguments, **options)
+    end = time.monotonic() + 100
+    while "PAUSE" in os.environ and not requested() and time.monotonic() < end:
+        time.sleep(0.01)
+resume.checkpoint.save = save_and_wait
 from cbnorm.cli import main
 sys.exit(main(["train", *sys.argv[1:]]))
 """
@@ -153,7 +162,10 @@ sys.exit(main(["train", *sys.argv[1:]]))
 def test_a_signal_loses_nothing(number: signal.Signals, undisturbed: Store, tmp_path: Path) -> None:
     run, store = config("norm=ucb"), Store(tmp_path)
     command = [sys.executable, "-c", SCRIPT, *WORDS, "norm=ucb", f"store={tmp_path}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    paused = os.environ | {"PAUSE": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=paused
+    )
     checkpoint = store.folder(run_id(run)) / "checkpoint.pt"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.02)

@@ -10,11 +10,20 @@ import cbnorm._torchvision  # noqa: F401  (before lightning)
 import lightning
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cbnorm.runs import loop
+from cbnorm.runs.interruption import RunInterruptedError, take_back_signals
 from cbnorm.tasks.base import Task
 
 Engine = Literal["auto", "lightning", "loop"]
+
+
+class _OwnSignals(lightning.Callback):
+    """Keeps Lightning from ending the process between two batches, unsaved, when SIGTERM comes."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        take_back_signals()
 
 
 def drive(
@@ -48,7 +57,7 @@ def drive(
             max_epochs=epochs,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            callbacks=list(callbacks),
+            callbacks=[_OwnSignals(), *callbacks],
             logger=False,
             # One process: a scheduler around it must not make Lightning requeue or spawn by itself.
             plugins=[LightningEnvironment()],
@@ -56,4 +65,9 @@ def drive(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(task, batches)
+        try:
+            trainer.fit(task, batches)
+        except SIGTERMException as error:
+            raise RunInterruptedError(
+                "stopped as training began; the same command goes on from here"
+            ) from error

@@ -14,6 +14,8 @@ _NOTICES = (signal.SIGUSR1, signal.SIGUSR2)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *_NOTICES)
 _requested = threading.Event()
 _received: list[int] = []
+#: Set inside of :func:`stop_signals`.
+_asked = threading.Event()
 
 
 class RunInterruptedError(CbnormError):
@@ -37,11 +39,20 @@ def stop_signals() -> Iterator[None]:
     _requested.clear()
     _received.clear()
     previous = {number: signal.signal(number, _request) for number in _SIGNALS}
+    _asked.set()
     try:
         yield
     finally:
+        _asked.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def take_back_signals() -> None:
+    """Let :func:`stop_signals`, if it is around, answer alone where a library has put itself in between."""
+    if _asked.is_set() and threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, _request)
 
 
 def requested() -> bool:

@@ -84,7 +84,8 @@ def sweep(
         raise RunInterruptedError("stopped; every run is saved and the same command goes on from here")
     ended = {store.status(item.id) for item in planned}
     over = limit is not None and time.monotonic() >= limit.stop
-    expected = {0, 1, os.EX_TEMPFAIL, -signal.SIGKILL} if over else {0, 1}
+    # A worker that is only beginning or already leaving doesn't handle the request to stop.
+    expected = {0, 1, os.EX_TEMPFAIL, -signal.SIGKILL, -signal.SIGUSR1} if over else {0, 1}
     if None in ended and any(worker.exitcode not in expected for worker in workers):
         raise CbnormError("a worker stopped (see above); the same command goes on from here")
     return ended <= ({"done", "diverged"} if limit is None else {"done", "diverged", None})
