@@ -24,3 +24,18 @@ def test_every_command_answers_and_says_how_it_is_written(name: str, capsys) -> 
 def test_an_unknown_command_is_refused_in_one_line(capsys) -> None:
     assert main(["reprodce", "--help"]) == 2
     assert capsys.readouterr().err == "cbnorm: unknown command 'reprodce': did you mean 'reproduce'?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["reproduce", "table5", "budget=smoke", "seed=3"], "a table takes seeds=3"),
+        (["campaign", "table5", "budget=smoke", "seed=3", "dry=true"], "a table takes seeds=3"),
+        (["campaign", "k_sweep", "rows=controls", "dry=true"], "k_sweep has no controls"),
+    ],
+)
+def test_what_a_table_cannot_take_is_refused_in_one_line(words: list[str], message: str, capsys) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1

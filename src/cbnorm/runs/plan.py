@@ -94,6 +94,8 @@ def choose_rows(experiment: str, labels: Sequence[str] = ()) -> list[Row]:
         if label not in by_label:
             raise CbnormError(f"unknown row '{label}' of {experiment}: {nearest(label, by_label)}")
     wanted = {row.label for label in labels or ["rows"] for row in by_label[label]}
+    if not wanted:
+        raise CbnormError(f"{experiment} has no {' and no '.join(labels)}: leave rows= out for its rows")
     return [row for row in sets["all"] if row.label in wanted]
 
 
@@ -134,7 +136,16 @@ def row_configs(
 def plan(
     experiment: str, overrides: Sequence[str] = (), *, seeds: Sequence[int] = (0,), labels: Sequence[str] = ()
 ) -> list[Planned]:
-    """All runs of a table, each once, seed-major: the table is whole before a second seed begins."""
+    """All runs of a table, each once, seed-major: the table is whole before a second seed begins.
+
+    Raises:
+        CbnormError: As :func:`row_configs`, or an override of the seed.
+    """
+    for override in parse(overrides):
+        if override.key_or_group == "seed":
+            raise CbnormError(
+                f"'{override.input_line}' is for cbnorm train: a table takes seeds=3 or seeds=0..4"
+            )
     rows = row_configs(experiment, overrides, labels)
     planned: dict[str, Planned] = {}
     for seed, (label, row) in itertools.product(seeds, rows.items()):
