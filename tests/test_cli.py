@@ -1,6 +1,11 @@
 """The command line as a whole; what each command does is tested beside it."""
 
 import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +44,31 @@ def test_what_a_table_cannot_take_is_refused_in_one_line(words: list[str], messa
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]])
+def test_training_goes_on_when_nobody_reads_its_progress(sweep: list[str], tmp_path: Path) -> None:
+    short = ["trainer.max_epochs=2", "trainer.moments=[100]"]
+    words = [*sweep, "budget=smoke", "dataset=digits", *short, f"store={tmp_path}"]
+    command = [sys.executable, "-m", "cbnorm", "train", *words]
+    read, write = os.pipe()
+    with subprocess.Popen(command, stdout=write, stderr=write) as process:
+        os.close(write)
+        os.close(read)
+        assert process.wait() == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/record.json")]
+    assert [record["status"] for record in records] == ["done"] * (2 if sweep else 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_output_on_a_full_disk_is_refused_in_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "cbnorm", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert told.returncode == 2
+    assert told.stderr == "cbnorm: the output can't be written: No space left on device\n"

@@ -1,7 +1,6 @@
 """The command line: one word chooses the command, the rest are words of the form key=value."""
 
 import importlib
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from typing import cast
 
 import cbnorm
 from cbnorm.errors import CbnormError, unexpected
+from cbnorm.output import make_lasting
 from cbnorm.spelling import nearest
 
 USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403.16798v2
@@ -50,13 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         # Workers read it too.
         os.environ["CBNORM_DEBUG"] = "1"
-    _print_anything()
+    make_lasting()
     try:
         return _answer([word for word in words if word != "--debug"])
-    except BrokenPipeError:
-        # Whoever read the output, such as `head`, has enough; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print("cbnorm: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -69,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(words: list[str]) -> int:
+    status = _carry_out(words)
+    print(end="", flush=True)
+    return status
+
+
+def _carry_out(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(USAGE, end="")
         return 0
@@ -80,13 +82,6 @@ def _answer(words: list[str]) -> int:
         print(_usage(words[0]), end="")
         return 0
     return command(words[1:])
-
-
-def _print_anything() -> None:
-    """Let names of files that are no text, and signs that a terminal lacks, be printed as escapes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 #: What answers each command. Imported when asked for, so that none waits for what another needs.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from cbnorm.errors import CbnormError, unexpected
+from cbnorm.output import make_lasting
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.limit import Limit
 from cbnorm.runs.plan import Planned
@@ -27,6 +28,7 @@ def work(planned: Sequence[Planned], store: Store, parent: int, limit: Limit | N
         parent: Process that ordered the work; when it is gone, this one stops.
         limit: Runs that can't save in time are not started.
     """
+    make_lasting()
     threading.Thread(target=_stop_when_orphaned, args=(parent,), daemon=True).start()
     try:
         with stop_signals():
