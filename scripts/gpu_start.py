@@ -35,6 +35,9 @@ def main() -> int:
     here = Path(__file__).resolve().parent
     to = Path(own.get("to", "cbnorm-bundle")).resolve()
     out = Path(own.get("out", to / "out")).resolve()
+    if not (here / "manifest.json").is_file():
+        say(f"{here} is no part of a bundle: make gpu-bundle makes one, with this script in it as start.py")
+        return 2
     out.mkdir(parents=True, exist_ok=True)
     manifest = json.loads((here / "manifest.json").read_text(encoding="utf8"))
     set_up(manifest, here.parent, to)

@@ -7,7 +7,7 @@
 # Accounting is off, nothing listens beyond this machine, and everything lives in FOLDER (default: /tmp/one-node-slurm).
 set -euo pipefail
 
-action=${1:-start} folder=${2:-/tmp/one-node-slurm}
+action=${1:-} folder=${2:-/tmp/one-node-slurm}
 
 stop() {
   local pid

@@ -22,8 +22,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE …] [store=runs] [to=results] [force=true]    records and their tables, as evidence
   cbnorm look TABLE [store=runs] [out=results/figures/looks] [images=2000]    at what trained networks see
-  cbnorm figures [store=results/records] [out=results/figures]     figures as PNG and SVG, with their numbers
-  cbnorm report [store=results/records] [out=results/report.html]  all evidence as one page of HTML
+  cbnorm figures [store=results/records] [out=results/figures] [looks=results/figures/looks]    PNG, SVG, CSV
+  cbnorm report [store=results/records] [out=results/report.html] [looks=...]    all evidence as one page
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
   cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images

@@ -13,6 +13,7 @@ from cbnorm.report.blocks import Block
 from cbnorm.report.collect import collect
 from cbnorm.report.commands import split
 from cbnorm.report.evidence import Evidence
+from cbnorm.report.figures.material import LOOKS
 from cbnorm.runs import weights
 from cbnorm.runs.files import write_bytes
 from cbnorm.runs.plan import find_experiment
@@ -27,7 +28,7 @@ def look_command(words: Sequence[str]) -> int:
     images = own.pop("images", "2000")
     if not images.isdecimal() or int(images) < 20:
         raise CbnormError(f"images={images} must be a whole number from 20 up")
-    experiment, out = find_experiment(plain[0]), Path(own.pop("out", "results/figures/looks"))
+    experiment, out = find_experiment(plain[0]), Path(own.pop("out", LOOKS))
     evidence = Evidence.of(own.pop("store", "runs"))
     found = collect(experiment, evidence.records, filters=own)
     seen = 0

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cbnorm.config.compose import check, compose_run, compose_sweep_params, ignored_options
+from cbnorm.config.compose import check, compose_run, compose_sweep_params, ignored_options, parse
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
@@ -46,6 +46,11 @@ def train(words: Sequence[str]) -> int:
 
 def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
     if not multirun:
+        for override in parse(overrides):
+            if override.is_sweep_override():
+                raise CbnormError(
+                    f"'{override.input_line}' names several values: add -m to train each, or name one"
+                )
         config = compose_run(overrides)
         ignored = ignored_options(config, overrides)
         if ignored:

@@ -31,6 +31,8 @@ REFUSALS = {
     "dataset.image_size=30": "multiple of 8",
     "trainer.max_epochs=1": "no room for 4 moments",
     "dataset.train_images=60000": "train_images=60000",
+    "~norm": "takes away what a run needs: choose with norm=NAME",
+    "norm=scb partition=gmm partition.run=deadbeef": "must be the id of a run, twelve hexadecimal digits",
     "optimizer.lr": "write key=value",
 }
 
@@ -44,7 +46,8 @@ def test_bad_input_is_one_line_that_helps(words: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["norm=scb partition=none", "++norm.componets=3", "-m norm=bn,mnn", "trainer.seed=1"]
+    "words",
+    ["norm=scb partition=none", "++norm.componets=3", "-m norm=bn,mnn", "norm=bn,scb", "trainer.seed=1"],
 )
 def test_the_command_refuses_without_importing_torch(words: str) -> None:
     code = (

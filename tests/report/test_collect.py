@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from cbnorm.report.blocks import Collection
 from cbnorm.report.collect import collect
+from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_cells
 from cbnorm.report.tables import long_form, paper_layout, write_tables
+from cbnorm.report.verdicts import judge
 from cbnorm.report.words import markdown
 from cbnorm.runs.plan import read_rows
 
@@ -215,3 +218,29 @@ def test_what_looks_at_other_test_images_is_marked(words: list[str], marked: boo
     assert [row.marks for row in rows] == [("transductive",) * marked]
     assert ("Transductive: a test image was read with" in markdown(found)) is marked
     assert ("(transductive)" in markdown(found)) is marked
+
+
+def test_runs_of_another_table_make_a_block_of_their_own_where_they_fill_cells() -> None:
+    words = ["optimizer.lr=0.001", "norm=ucb"]
+    found = collect("spread", [record(*words, accuracy=70)], filters={})
+    (block,) = found.blocks
+    assert {row.label for row in block.rows if row.cells[0].values} == {"UCB-Norm"}
+    assert found.left_out == []
+    assert collect("spread", [record(*words)], filters={}, shared=False).blocks == []
+    # A table of another network, or of other values, is none of theirs.
+    assert collect("densenet", [record(*words)], filters={}).blocks == []
+    assert collect("k_sweep", [record("norm=mn")], filters={}).blocks == []
+
+
+def test_other_images_never_stand_under_the_papers_name() -> None:
+    words = ["norm=scb", "optimizer.lr=0.03", "budget=smoke"]
+    on_digits = record(*words, experiment="table6")
+    (block,) = collect("table6", [on_digits], filters={}).blocks
+    assert block.datasets == {"in place of MNIST", "in place of SVHN"}
+    assert all(verdict.remark for verdict in judge(Collection("table6", [block]), Evidence([])))
+    assert {verdict.seeds for verdict in judge(Collection("table6", [block]), Evidence([]))} == {0}
+    # What was adapted to USPS is no result on SVHN, though all rows agree but for the images.
+    to_usps = record("norm=scb", "optimizer.lr=0.03", experiment="table6_usps")
+    assert collect("table6", [to_usps], filters={}).blocks == []
+    (block,) = collect("table6_usps", [to_usps], filters={}).blocks
+    assert block.datasets == {"MNIST", "USPS"}

@@ -80,6 +80,7 @@ def test_a_claim_that_no_run_can_answer_says_why(told: object) -> None:
         (["table5", "CIFAR-11", "BN-1"], "did you mean 'CIFAR-10"),
         (["table5", "cifar10", "UCBNorm-1"], "did you mean 'UCB-Norm-1'?"),
         (["table5", "cifar10", "BN-1", "x"], "write 25, 50, 75 or 100"),
+        (["table5"], "table5 is a table: name a cell of it"),
         (["c10-scb-1-bnn"], "did you mean 'c10-scb-1-bn'?"),
     ],
 )
@@ -96,3 +97,32 @@ def test_a_moment_without_a_reading_names_those_that_there_are(told: object) -> 
     assert "no reading there; there are readings at 25, 50, 75, 100 %" in told(
         "table5", "cifar10", "BN-1", "33"
     )
+
+
+def test_a_row_that_is_read_on_two_data_sets_is_explained_by_either(
+    making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["norm=scb", "optimizer.lr=0.03"]
+    making.write(tmp_path, [making.record(*words, experiment="table6_usps", accuracy=90.0)])
+    assert main(["explain", "table6_usps", "usps", "AdaMatch+SCB-Norm", f"store={tmp_path}"]) == 0
+    assert "dataset=mnist_usps" in capsys.readouterr().out.partition("repeat it")[2]
+    for words in (["table6", "SVHN", "AdaMatch"], ["da-scb-svhn"]):
+        assert main(["explain", *words, f"store={tmp_path}"]) == 0
+        told = capsys.readouterr().out
+        assert "cbnorm reproduce table6 dataset=mnist_svhn" in told
+        assert "seeds so far" not in told
+    assert main(["explain", "table6", "mnist_svhn", "AdaMatch", f"store={tmp_path}"]) == 2
+    assert "AdaMatch is read on MNIST and SVHN; name one of them" in capsys.readouterr().err
+
+
+def test_suggested_commands_work_and_keep_the_store(told: object, tmp_path: Path) -> None:
+    assert f"budget=smoke rows=BN-1 seeds=0..4 store={tmp_path}" in told("table5", "digits", "BN-1")
+    assert f" store={tmp_path}" in told("table5", "cifar10", "BN-1").partition("repeat it")[2]
+
+
+def test_commands_never_train_into_published_records(
+    making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = making.write(tmp_path / "records", making.table(ROWS))
+    assert main(["explain", "table5", "cifar10", "BN-1", f"store={store}"]) == 0
+    assert "store=" not in capsys.readouterr().out

@@ -47,6 +47,11 @@ def test_figures_are_drawn_once(store: Path, tmp_path: Path, capsys: pytest.Capt
     [
         (["report", "store=nowhere"], "there is no store nowhere"),
         (["figures", "store=nowhere"], "there is no store nowhere"),
+        (["figures", "looks=nowhere", "store=tests"], "there is no folder nowhere: cbnorm look"),
+        (["report", "store=tests", "out=tests"], "out=tests is a folder: name a file"),
+        (["collect", "table5", "store="], "store= names no folder"),
+        (["explain", "c10-mean", "store="], "store= names no folder"),
+        (["runs", "merge", "tests"], "there are no runs in tests"),
         (["report", "table5"], "'table5' means nothing to report"),
         (["figures", "colour=red"], "'colour=red' means nothing to figures"),
     ],
@@ -69,3 +74,14 @@ def test_machines_are_told_with_their_threads() -> None:
     assert machine({"hardware": {"cpu": "C", "threads": 2}}) == "C, 2 threads per run"
     assert machine({"hardware": {"gpu": "G", "cpu": "C", "threads": 1}}) == "G, 1 thread per run"
     assert machine({}) == "unknown"
+
+
+def test_looks_lie_where_look_leaves_them_and_those_of_other_runs_are_told_of(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = tmp_path / "looks"
+    looks.mkdir()
+    (looks / "0123456789ab.npz").write_bytes(b"")
+    assert main(["figures", f"store={store}", f"out={tmp_path / 'figures'}", f"looks={looks}"]) == 0
+    told = capsys.readouterr().out
+    assert f"figure 2: skipped, 1 looks in {looks} are of other runs" in told

@@ -54,3 +54,26 @@ def test_numbers_that_a_folder_cannot_give_leave_no_run_behind(
         main(["train", *words])
     assert "train_images=500 is impossible" in capsys.readouterr().err
     assert not [path for path in (tmp_path / "store").glob("*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("what", ["broken", "constant"])
+def test_a_run_that_its_images_refuse_is_not_left_behind_as_one_to_be_gone_on_with(
+    what: str,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    if what == "broken":
+        (pictures / "dark" / "3.png").write_bytes(b"no image")
+    else:
+        for path in pictures.glob("*/*.png"):
+            Image.new("RGB", (32, 32), (10, 20, 30)).save(path)
+    store = tmp_path / "store"
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *TINY, f"dataset.folder={pictures}", f"store={store}"])
+    told = capsys.readouterr().err
+    assert ("can't be decoded" if what == "broken" else "a colour that never varies") in told
+    assert told.count("\n") == 1
+    assert Store(store).runs() == []

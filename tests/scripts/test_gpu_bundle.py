@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from types import ModuleType
@@ -136,3 +138,14 @@ def test_needs_are_followed_and_left_out_with_all_that_only_they_need(bundle: Mo
     assert "sentry-sdk" not in lean
     assert {"lightning", "pydantic-core"} <= lean < everything
     assert json.dumps(sorted(lean))
+
+
+@pytest.mark.parametrize("script", ["one_node_slurm.sh", "gpu_start.py"])
+def test_a_script_that_is_told_too_little_says_so_and_does_nothing(script: str, tmp_path: Path) -> None:
+    path = tmp_path / script  # where no part of a bundle lies
+    path.write_bytes((Path(__file__).parents[2] / "scripts" / script).read_bytes())
+    command = ["bash", str(path)] if script.endswith(".sh") else [sys.executable, str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert told.returncode == 2
+    assert len((told.stdout + told.stderr).splitlines()) == 1
+    assert [found.name for found in tmp_path.iterdir()] == [script]

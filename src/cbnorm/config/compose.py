@@ -84,6 +84,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 def _check_choice(override: Override) -> None:
     group = override.key_or_group
+    if override.is_delete() and group in groups() and group != "experiment":
+        raise CbnormError(f"'{override.input_line}' takes away what a run needs: choose with {group}=NAME")
     if group.endswith(".name") and group.removesuffix(".name") in groups():
         raise CbnormError(
             f"'{group}' follows from the choice of a group: write {group.removesuffix('.name')}=NAME"
@@ -208,6 +210,8 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
     if problem["type"] == "missing":
         return f"option '{key}' has no value: give one with {key}=VALUE"
     message = problem["msg"].removeprefix("Input ").removeprefix("should ")
+    if problem["type"] == "string_pattern_mismatch":
+        message = "be the id of a run, twelve hexadecimal digits as cbnorm runs list shows them"
     text = f"{key}={problem['input']} must {message}"
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):
         choices = [c.strip(" '") for c in problem["ctx"]["expected"].replace(" or ", ",").split(",")]

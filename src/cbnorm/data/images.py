@@ -122,6 +122,11 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
     train = _prepare(pool, places[rest], image_size)
     val = _prepare(pool, places[val_positions], image_size)
     mean, std = pixels.channel_moments(train.images) if statistics == "train" else _MOMENTS[statistics]
+    if min(std) <= 0:
+        raise CbnormError(
+            f"the training images of {entry.name} have a colour that never varies, which can't be scaled to "
+            "deviation 1: choose dataset.statistics=imagenet or none"
+        )
     return ImageData(
         name=entry.name,
         train=train,

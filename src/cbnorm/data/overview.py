@@ -63,7 +63,7 @@ def _state(entry: catalog.DataSet) -> tuple[str, str | None]:
     found = problems(folder, entry.files) + absent(folder, entry.marks)
     found.sort(key=lambda problem: problem.state == "missing")
     if found:
-        return found[0].state, found[0].line(entry.key)
+        return found[0].state, found[0].line(entry.key, source=bool(entry.sources))
     if entry.folder:
         return "ready", None
     return ("your own" if entry.open else "built-in"), None

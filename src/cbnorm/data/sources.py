@@ -36,7 +36,7 @@ def require(key: str) -> Path:
     folder = folder_of(entry)
     found = problems(folder, entry.files) + absent(folder, entry.marks)
     if found:
-        raise CbnormError(found[0].line(key))
+        raise CbnormError(found[0].line(key, source=bool(entry.sources)))
     return folder
 
 
@@ -87,7 +87,7 @@ def _missing(entry: catalog.DataSet) -> list[str]:
     found = problems(folder_of(entry), entry.files)
     for problem in found:
         if problem.state != "missing":
-            raise CbnormError(problem.line(entry.key))
+            raise CbnormError(problem.line(entry.key, source=bool(entry.sources)))
     return [problem.path.name for problem in found] + _missing_marks(entry)
 
 

@@ -24,9 +24,9 @@ class Problem:
     state: str
     reason: str
 
-    def line(self, key: str) -> str:
-        """Return one line that says what is wrong and what to do."""
-        fetch = f"run: cbnorm data fetch {key}"
+    def line(self, key: str, *, source: bool = True) -> str:
+        """Return one line that says what is wrong and what to do; `source`: whether it can be fetched."""
+        fetch = f"run: cbnorm data fetch {key}" if source else "put it there: docs/data.md says from where"
         cures = {"missing": fetch, "corrupt": f"delete it and {fetch}", "unreadable": "make it readable"}
         return f"{self.path} {self.reason}; {cures[self.state]}"
 

@@ -7,6 +7,7 @@ of the seed that rows share or don't, and runs that diverge now and then.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -163,5 +164,15 @@ def page(tables: int) -> str:
     return "\n".join([*lines, "", f"Allowed: {100 * ALPHA:.0f} % of each."]) + "\n"
 
 
+def main(words: Sequence[str]) -> int:
+    """Print the table for so many simulated tables."""
+    tables = words[0] if words else "4000"
+    if len(words) > 1 or not tables.isdecimal() or int(tables) < 1:
+        print(f"'{' '.join(words)}' is no number of tables: write 4000", file=sys.stderr)
+        return 2
+    print(page(int(tables)), end="")
+    return 0
+
+
 if __name__ == "__main__":
-    print(page(int(sys.argv[1]) if len(sys.argv) > 1 else 4000), end="")
+    sys.exit(main(sys.argv[1:]))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from cbnorm.config.canonical import canonical
 from cbnorm.config.schema import PartitionConfig, RunConfig
@@ -12,6 +12,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, Collection
 from cbnorm.report.endpoints import Record, read_endpoint
 from cbnorm.report.ledger import Cells, read_cells
+from cbnorm.report.places import Name, alike, block_names, is_open, name_of, usual
 from cbnorm.report.pool import Records
 from cbnorm.report.reasons import lacking, reason, values_of
 from cbnorm.report.rows import filled_row, measured, with_published
@@ -27,6 +28,7 @@ def collect(
     overrides: Sequence[str] = (),
     labels: Sequence[str] = ("all",),
     damaged: Mapping[str, str] = MappingProxyType({}),
+    shared: bool = True,
 ) -> Collection:
     """Sort records into the cells of a table.
 
@@ -40,6 +42,7 @@ def collect(
         labels: Rows to show, as :func:`cbnorm.runs.plan.choose_rows` takes them; a control without a run is
             never shown.
         damaged: What is wrong with records that can't be read, by id: they are listed too.
+        shared: Whether to show blocks too that only runs of other tables fill.
     """
     records = records if isinstance(records, Records) else Records(records)
     named = records.by_experiment.get(experiment, [])
@@ -47,7 +50,7 @@ def collect(
     found = Collection(experiment)
     used: dict[str, str] = {}
     expected: dict[Name, dict[str, RunConfig]] = {}
-    for name in _blocks(named, filters):
+    for name in block_names([*named, *(alike(experiment, records) if shared else [])], filters):
         shown = _possible(experiment, labels, records.kinds.get(name.dataset, set()))
         try:
             expected[name] = row_configs(experiment, [*name.words(), *overrides], shown)
@@ -55,7 +58,7 @@ def collect(
             if len(filters) == 3:
                 raise
             # Presets come and go; records of one that is gone must not hide the others.
-            found.left_out += [(record["id"], str(error)) for record in named if _name(record) == name]
+            found.left_out += [(record["id"], str(error)) for record in named if name_of(record) == name]
             continue
         rows = [row for row in choose_rows(experiment, shown) if row.label in expected[name]]
         block = _fill(experiment, name, rows, expected[name], records, {} if overrides else cells, used)
@@ -91,14 +94,14 @@ def _possible(experiment: str, labels: Sequence[str], kinds: set[tuple[str, Any]
 def _left_out(
     named: Sequence[Record],
     records: Records,
-    expected: Mapping["Name", dict[str, RunConfig]],
+    expected: Mapping[Name, dict[str, RunConfig]],
     used: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """Records of the table that fill no cell, and those that lack some of theirs."""
     flat = {name: [values_of(canonical(c)) for c in configs.values()] for name, configs in expected.items()}
     found = []
     for record in named:
-        name, run = _name(record), record["id"]
+        name, run = name_of(record), record["id"]
         if name not in expected:
             continue
         if run in records.conflicts:
@@ -108,44 +111,6 @@ def _left_out(
         elif used[run]:
             found.append((run, used[run]))
     return found
-
-
-class Name(NamedTuple):
-    """What tells blocks apart; `data` is the fingerprint of a data set that is not the same everywhere."""
-
-    dataset: str
-    protocol: str
-    budget: str
-    data: str | None = None
-
-    def words(self) -> list[str]:
-        """The overrides of all rows."""
-        words = [f"dataset={self.dataset}", f"protocol={self.protocol}", f"budget={self.budget}"]
-        entry = catalog.find(self.dataset)
-        # Whose folder it was is not recorded, and does not matter here.
-        return [*words, "dataset.folder=unknown"] if entry.open and entry.folder is None else words
-
-
-def _name(record: Record) -> Name:
-    dataset = record["config"]["dataset"]["name"]
-    data = record["identity"]["data"] if _is_open(dataset) else None
-    return Name(dataset, record["protocol"], record["budget"], data)
-
-
-def _is_open(dataset: str) -> bool:
-    try:
-        return catalog.find(dataset).open
-    except CbnormError:  # a data set that is gone, or of a package that is not here
-        return False
-
-
-def _blocks(records: Sequence[Record], filters: dict[str, str]) -> list[Name]:
-    names = {_name(record) for record in records}
-    names = {n for n in names if all(getattr(n, key) == value for key, value in filters.items())}
-    if len(filters) == 3 and not (names and _is_open(filters["dataset"])):
-        names.add(Name(**filters))
-    order = {"full": 0, "small": 1, "smoke": 2}
-    return sorted(names, key=lambda name: (order.get(name.budget, 3), [text or "" for text in name]))
 
 
 def _fill(
@@ -160,7 +125,11 @@ def _fill(
     found, filled = [], []
     endpoint = read_endpoint(experiment, name.budget)
     controls = {row.label for row in read_controls(experiment)}
-    data = (name.data or "") if _is_open(name.dataset) else None
+    data = (name.data or "") if is_open(name.dataset) else None
+    # What a row is read on goes by the paper's name only on the paper's data.
+    proxy = any(row.dataset for row in rows) and usual(experiment).dataset.name != name.dataset
+    if proxy:
+        rows = [replace(row, dataset=row.dataset and f"in place of {row.dataset}") for row in rows]
     for row in rows:
         config = configs[row.label]
         matching = records.by_row.get(row_of(identity(config, data)), [])

@@ -45,7 +45,7 @@ def collect_command(words: Sequence[str]) -> int:
     everything = plain[0] == "all"
     experiment = plain[0] if everything else find_experiment(plain[0])
     store = own.pop("store", None)
-    out = Path(own.pop("out", Store((store or "runs").partition(",")[0]).root / "tables"))
+    out = Path(own.pop("out", Store(("runs" if store is None else store).partition(",")[0]).root / "tables"))
     parse([f"{key}={value}" for key, value in own.items()])
     evidence = Evidence.of(store)
     if everything:

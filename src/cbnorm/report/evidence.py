@@ -38,7 +38,7 @@ class Evidence:
         Raises:
             CbnormError: One that is named doesn't exist.
         """
-        stores = [Store(name) for name in (text or "runs").split(",")]
+        stores = [Store(name) for name in ("runs" if text is None else text).split(",")]
         for store in stores:
             if text is not None and not store.root.is_dir():
                 raise CbnormError(f"there is no store {store.root}: name folders with store=FOLDER,FOLDER")

@@ -3,20 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 from cbnorm.config.canonical import canonical, differences
-from cbnorm.config.choices import groups
-from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
 from cbnorm.report.collect import collect
 from cbnorm.report.endpoints import PRIMARY_PERCENT, Record, read_endpoint
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_paper
+from cbnorm.report.places import find_place
+from cbnorm.report.repeat import command
 from cbnorm.report.statistics import mean_interval, summary
 from cbnorm.report.words import digits_of
 from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
 from cbnorm.spelling import nearest
-
-DEFAULTS = {"protocol": "sound", "budget": "small"}
 
 
 def explain_cell(words: Sequence[str], evidence: Evidence, filters: dict[str, str]) -> str:
@@ -31,33 +29,26 @@ def explain_cell(words: Sequence[str], evidence: Evidence, filters: dict[str, st
         CbnormError: One of the words names nothing; tells the nearest.
     """
     experiment = find_experiment(words[0])
-    key, title = find_dataset(words[1])
     label = _row(experiment, words[2])
+    place = find_place(experiment, words[1], label)
     percent = _moment(words[3] if len(words) > 3 else str(PRIMARY_PERCENT))
-    found = collect(experiment, evidence.records, filters={**filters, "dataset": key})
+    found = collect(experiment, evidence.records, filters={**filters, "dataset": place.key})
     lines = [
-        f"{experiment}, {title}, {label}, at {percent} % of the epochs",
-        _published(found.experiment, title, label, percent),
+        f"{experiment}, {place.title}, {label}, at {percent} % of the epochs",
+        _published(found.experiment, place.title, label, percent),
     ]
-    blocks = [
-        block for block in found.blocks if (row := block.row(label)) and row.cells and row.cells[0].values
+    rows = [
+        (block, row)
+        for block in found.blocks
+        if (row := block.row(label, place.read)) and row.cells and row.cells[0].values
     ]
-    for block in blocks:
-        lines += ["", *_place(block, label, percent, evidence)]
-    if not blocks:
-        wanted = DEFAULTS | filters
-        lines += ["", "no runs yet", f"get them: {command(experiment, key, [label], range(5), wanted)}"]
-    lines += _near(found, key, label, evidence)
+    for block, row in rows:
+        lines += ["", *_behind(block, row, percent, evidence)]
+    if not rows:
+        wanted = command(experiment, place.key, [label], range(5), filters, evidence)
+        lines += ["", "no runs yet", f"get them: {wanted}"]
+    lines += _near(found, place.key, label, evidence)
     return "\n".join(lines)
-
-
-def find_dataset(word: str) -> tuple[str, str]:
-    """Key and title of a data set that is named by either."""
-    known = {key: catalog.find(key).name for key in groups()["dataset"]}
-    for key, title in known.items():
-        if word.lower() in {key.lower(), title.lower()}:
-            return key, title
-    raise CbnormError(f"unknown data set '{word}': {nearest(word, [*known, *known.values()])}")
 
 
 def _row(experiment: str, word: str) -> str:
@@ -85,11 +76,10 @@ def _published(experiment: str, title: str, label: str, percent: int) -> str:
     return "published: nothing"
 
 
-def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterator[str]:
-    row = block.row(label)
-    best, last = (row.cell(percent, reading) for reading in ("best", "last")) if row else (None, None)
-    if row is None or best is None or last is None:
-        moments = ", ".join(str(cell.percent) for cell in row.main) if row else "none"
+def _behind(block: Block, row: TableRow, percent: int, evidence: Evidence) -> Iterator[str]:
+    best, last = (row.cell(percent, reading) for reading in ("best", "last"))
+    if best is None or last is None:
+        moments = ", ".join(str(cell.percent) for cell in row.main)
         yield f"{_title(block)}: no reading there; there are readings at {moments} %"
         return
     marks = "".join(f", {mark}: {MARKS[mark]}" for mark in row.marks)
@@ -107,7 +97,7 @@ def _place(block: Block, label: str, percent: int, evidence: Evidence) -> Iterat
         yield f"  budget {block.budget} is not the paper's: not comparable with the published number"
     yield f"  config differences from the row: {_apart(row, [records[run] for run in best.runs])}"
     place = {"protocol": block.protocol, "budget": block.budget}
-    yield f"  repeat it: {command(block.experiment, block.key, [label], best.seeds, place)}"
+    yield f"  repeat it: {command(block.experiment, block.key, [row.label], best.seeds, place, evidence)}"
 
 
 def _apart(row: TableRow, records: Sequence[Record]) -> str:
@@ -148,32 +138,6 @@ def _origin(record: Record) -> str:
     code = versions.get("commit", f"version {versions.get('cbnorm', '?')}")
     place = hardware.get("gpu") or hardware.get("cpu") or "?"
     return f"{code}  {place}, numbers of version {record['identity'].get('numerics_version')}"
-
-
-def command(
-    experiment: str, dataset: str, rows: Sequence[str], seeds: Sequence[int] | range, place: dict[str, str]
-) -> str:
-    """The command that trains rows, or finds them trained."""
-    where = " ".join(f"{key}={place[key]}" for key in ("protocol", "budget"))
-    named = ",".join(rows)
-    quoted = f"'rows={named}'" if " " in named else f"rows={named}"
-    which = f"{quoted} seeds={_ranges(sorted(set(seeds)))}"
-    return f"cbnorm reproduce {experiment} dataset={dataset} {where} {which}"
-
-
-def _ranges(seeds: Sequence[int]) -> str:
-    """Seeds as ``cbnorm reproduce`` reads them.
-
-    >>> _ranges([0, 1, 2, 5])
-    '0..2,5'
-    """
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
-    return ",".join(f"{part[0]}..{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def _near(

@@ -9,8 +9,10 @@ from cbnorm.report.claim_tables import table
 from cbnorm.report.collect import collect
 from cbnorm.report.endpoints import PRIMARY_PERCENT
 from cbnorm.report.evidence import Evidence
-from cbnorm.report.explain import DEFAULTS, command, find_dataset, row_summary
+from cbnorm.report.explain import row_summary
 from cbnorm.report.ledger import Claim, ledgers, names, read_claims
+from cbnorm.report.places import find_place
+from cbnorm.report.repeat import command
 from cbnorm.report.verdicts import judge
 from cbnorm.report.words import digits_of
 from cbnorm.spelling import nearest
@@ -34,6 +36,10 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
         CbnormError: No claim has that id; tells the nearest.
     """
     known = find_claim(word)
+    if known is None and word in experiments():
+        raise CbnormError(
+            f"{word} is a table: name a cell of it, as in cbnorm explain table5 CIFAR-10 UCB-Norm-1 100"
+        )
     if known is None:
         raise CbnormError(
             f"no table and no claim is called '{word}': {nearest(word, [*claim_ids(), *experiments()])}"
@@ -59,9 +65,9 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
             lines += [f"  {line}" for line in _per_row(claim, found, verdict.budget, verdict.protocol)]
     rows = [row for row in _rows(claim) if runnable]
     if rows and not claim.testable:
-        wanted = {**DEFAULTS, **{key: value for key, value in filters.items() if key in DEFAULTS}}
-        key = find_dataset(claim.dataset)[0]
-        lines += ["", f"runs for a verdict: {command(experiment, key, rows, range(claim.seeds), wanted)}"]
+        key = find_place(experiment, claim.dataset, rows[0]).key
+        wanted = command(experiment, key, rows, range(claim.seeds), filters, evidence)
+        lines += ["", f"runs for a verdict: {wanted}"]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cbnorm.errors import CbnormError
 from cbnorm.report.commands import split
 from cbnorm.report.evidence import Evidence
-from cbnorm.report.figures.material import Material
+from cbnorm.report.figures.material import LOOKS, Material
 from cbnorm.report.figures.registry import write_figures
 from cbnorm.report.page import write_page
 from cbnorm.runs.files import write_bytes
@@ -19,8 +19,7 @@ RECORDS, FIGURES, PAGE = "results/records", "results/figures", "results/report.h
 def figures_command(words: Sequence[str]) -> int:
     """Carry out ``cbnorm figures WORDS``."""
     own = _options(words, "figures")
-    out = Path(own.get("out", FIGURES))
-    print(write_figures(Material.of(_evidence(own), out / "looks"), out))
+    print(write_figures(_material(own), Path(own.get("out", FIGURES))))
     return 0
 
 
@@ -28,7 +27,9 @@ def report_command(words: Sequence[str]) -> int:
     """Carry out ``cbnorm report WORDS``."""
     own = _options(words, "report")
     out = Path(own.get("out", PAGE))
-    material = Material.of(_evidence(own), Path(FIGURES) / "looks")
+    if out.is_dir():
+        raise CbnormError(f"out={out} is a folder: name a file, such as {out / Path(PAGE).name}")
+    material = _material(own)
     drawings = find_spec("matplotlib") is not None
     page = write_page(material, drawings=drawings).encode()
     write_bytes(out, page)
@@ -39,15 +40,19 @@ def report_command(words: Sequence[str]) -> int:
 
 
 def _options(words: Sequence[str], command: str) -> dict[str, str]:
-    plain, own = split(words, command, ["store", "out"])
+    plain, own = split(words, command, ["store", "out", "looks"])
     if plain:
-        raise CbnormError(f"'{plain[0]}' means nothing to {command}: use store=FOLDER or out=PATH")
+        raise CbnormError(
+            f"'{plain[0]}' means nothing to {command}: use store=FOLDER, out=PATH or looks=FOLDER"
+        )
     return own
 
 
-def _evidence(own: dict[str, str]) -> Evidence:
-    store = own.get("store", RECORDS)
+def _material(own: dict[str, str]) -> Material:
+    store, looks = own.get("store", RECORDS), Path(own.get("looks", LOOKS))
+    if "looks" in own and not looks.is_dir():
+        raise CbnormError(f"there is no folder {looks}: cbnorm look TABLE out={looks} fills one")
     for folder in store.split(","):
         if not Path(folder).expanduser().is_dir():
             raise CbnormError(f"there is no store {folder}: name one with store=FOLDER, such as store=runs")
-    return Evidence.of(store)
+    return Material.of(Evidence.of(store), looks)

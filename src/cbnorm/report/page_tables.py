@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cbnorm.report.blocks import Block, Cell, TableRow
 from cbnorm.report.endpoints import Record
-from cbnorm.report.explain import command
 from cbnorm.report.figures.material import Material
+from cbnorm.report.repeat import command
 from cbnorm.report.summary import Collected
 from cbnorm.report.words import explained, heads_of, mean_sd, shown_cells, unit
 

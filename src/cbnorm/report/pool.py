@@ -48,6 +48,14 @@ class Records:
         return found
 
     @cached_property
+    def by_model(self) -> dict[tuple[str, str], list[Record]]:
+        """Records by the names of their task and model."""
+        found: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        for record in self.all:
+            found[record["config"]["task"]["name"], record["config"]["model"]["name"]].append(record)
+        return found
+
+    @cached_property
     def kinds(self) -> dict[str, set[tuple[str, Any]]]:
         """By data set, which norms were trained with ids of which kind and with or without gamma and beta."""
         found: dict[str, set[tuple[str, Any]]] = defaultdict(set)

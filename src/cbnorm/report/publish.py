@@ -19,6 +19,10 @@ _FILES = ("history.jsonl", "predictions.npz", "clusters.npz", "record.json")
 _LARGEST = 2 * 2**20
 
 
+#: Folder of published records within the folder of evidence.
+RECORDS = "records"
+
+
 @dataclass
 class Published:
     """What became of the runs: ids, and for some a reason."""
@@ -44,11 +48,11 @@ def publish(store: Store, to: Path, tables: Sequence[str] = (), *, force: bool =
     """
     if not store.root.is_dir():
         raise CbnormError(f"there is no store {store.root}: name one with store=FOLDER")
-    if store.root.resolve() == (to / "records").resolve():
+    if store.root.resolve() == (to / RECORDS).resolve():
         raise CbnormError(f"{store.root} is what is published already: name another store with store=FOLDER")
     found, damaged = store.survey()
     records = Records(found)
-    there = {record["id"]: record for record in Store(to / "records").survey()[0]}
+    there = {record["id"]: record for record in Store(to / RECORDS).survey()[0]}
     outcome = Published(refused={run: f"damaged: {reason}" for run, reason in damaged.items()})
     wanted: list[Record] = []
     reasons = _unfit(records, list(tables) or experiments())
@@ -68,7 +72,7 @@ def publish(store: Store, to: Path, tables: Sequence[str] = (), *, force: bool =
     if not force:
         _refuse_mixture([*wanted, *there.values()])
     for record in wanted:
-        _copy(store.folder(record["id"]), to / "records" / record["id"], _last_epoch(record))
+        _copy(store.folder(record["id"]), to / RECORDS / record["id"], _last_epoch(record))
         outcome.copied.append(record["id"])
     return outcome
 
@@ -77,7 +81,7 @@ def _unfit(records: Records, names: Sequence[str]) -> dict[str, str]:
     """Why records don't stand in a table as they should, by id."""
     found = {record["id"]: "of no table" for record in records.all if record.get("experiment") not in names}
     for name in names:
-        found |= dict(collect(name, records, filters={}).left_out)
+        found |= dict(collect(name, records, filters={}, shared=False).left_out)
     return found
 
 
@@ -121,5 +125,5 @@ def _copy(source: Path, target: Path, epoch: int) -> None:
 
 def rebuild(to: Path) -> str:
     """Make the tables of a folder of evidence again from its records."""
-    evidence = Evidence([Store(to / "records")])
+    evidence = Evidence([Store(to / RECORDS)])
     return collect_all(evidence, {}, to)

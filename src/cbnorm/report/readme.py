@@ -11,7 +11,7 @@ from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.claim_tables import tally
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.forest import forest
-from cbnorm.report.figures.material import Material
+from cbnorm.report.figures.material import LOOKS, Material
 from cbnorm.report.figures.style import mark
 from cbnorm.report.page import DECIDED, today
 from cbnorm.report.page_tables import machines
@@ -117,4 +117,4 @@ def _value(row: TableRow | None) -> str:
 if __name__ == "__main__":
     evidence = Evidence([Store(Path("results") / "records")])
     readme = Path("README.md").read_text(encoding="utf8")
-    print(fill(readme, Material.of(evidence, Path("results/figures/looks"))), end="")
+    print(fill(readme, Material.of(evidence, LOOKS)), end="")

@@ -30,7 +30,11 @@ def everything(evidence: Evidence, filters: dict[str, str]) -> Iterator[Collecte
     """All experiments of the ledger and all that can be run, in the order of their names."""
     runnable = experiments()
     for name in sorted({*runnable, *ledgers()}):
-        found = collect(name, evidence.records, filters=filters) if name in runnable else Collection(name)
+        found = (
+            collect(name, evidence.records, filters=filters, shared=False)
+            if name in runnable
+            else Collection(name)
+        )
         yield Collected(found, judge(found, evidence), name in runnable)
 
 

@@ -1,14 +1,10 @@
 """`cbnorm runs`: look at runs, remove them, take over those of another machine."""
 
-import secrets
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from cbnorm.errors import CbnormError
 from cbnorm.runs import inspect
 from cbnorm.runs.claim import claim
-from cbnorm.runs.files import cannot_write
 from cbnorm.runs.merge import merge
 from cbnorm.runs.store import Store
 
@@ -75,25 +71,12 @@ def remove(store: Store, run: str, *, force: bool = False) -> None:
         CbnormError: If a process works on it, or the store can't be written.
     """
     if force:
-        _discard(store.folder(run))
+        store.discard(run)
         return
     with claim(store.folder(run)) as held:
         if held is None:
             raise CbnormError(f"run {run} is being trained: stop that first, or add force=true")
-        _discard(store.folder(run))
-
-
-def _discard(folder: Path) -> None:
-    """Out of the store at once, so that nobody meets half a run; then out of the world."""
-    trash = folder.with_name(f".removed-{folder.name}-{secrets.token_hex(4)}")
-    try:
-        folder.rename(trash)
-        if trash.is_symlink():
-            trash.unlink()
-        else:
-            shutil.rmtree(trash)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+        store.discard(run)
 
 
 def _merge(store: Store, other: Store) -> int:

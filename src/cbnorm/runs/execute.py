@@ -12,11 +12,11 @@ from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, guesses, outcome
 from cbnorm.runs.build import Parts, build
-from cbnorm.runs.claim import Claim, claim
+from cbnorm.runs.claim import Claim, ClaimLostError, claim
 from cbnorm.runs.drive import drive
 from cbnorm.runs.files import sync_names, write_json
 from cbnorm.runs.identity import run_id
-from cbnorm.runs.interruption import stop_signals
+from cbnorm.runs.interruption import RunInterruptedError, stop_signals
 from cbnorm.runs.journal import Journal
 from cbnorm.runs.loggers import published
 from cbnorm.runs.moments import moment_epochs
@@ -101,8 +101,16 @@ def _run(
     if afresh:
         store.clean(run)
     store.open_run(run, outcome.description(config))
-    with published(config, folder, on_epoch) as told:
-        return _recorded(config, held, told)
+    try:
+        with published(config, folder, on_epoch) as told:
+            return _recorded(config, held, told)
+    except (RunInterruptedError, ClaimLostError):
+        raise
+    except CbnormError:
+        # Refused for its data before anything was done: not a run that waits to be gone on with.
+        if not store.begun(run):
+            store.discard(run)
+        raise
 
 
 def _recorded(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:

@@ -186,4 +186,4 @@ def cannot_read(path: Path, error: OSError) -> CbnormError:
 def cannot_write(path: Path, error: OSError) -> CbnormError:
     """The one line for a full disk or a read-only folder."""
     reason = error.strerror or str(error)
-    return CbnormError(f"cannot write {path}: {reason}; make room or choose another store, then run again")
+    return CbnormError(f"cannot write {path}: {reason}; make room or choose another place, then run again")

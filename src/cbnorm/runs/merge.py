@@ -49,8 +49,10 @@ def merge(store: Store, other: Store) -> Merged:
         raise CbnormError(f"{other.root} does not exist: name the folder of another store")
     if store.root.resolve() == other.root.resolve():
         raise CbnormError(f"{other.root} is the store itself: name the folder of another one")
-    found = Merged()
-    for run in other.runs():
+    found, runs = Merged(), other.runs()
+    if not runs:
+        raise CbnormError(f"there are no runs in {other.root}: name the folder of a store")
+    for run in runs:
         try:
             theirs, ours = other.record(run), store.record(run)
             wanted = theirs is not None and (ours is None or _is_better(theirs, ours))

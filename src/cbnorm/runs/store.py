@@ -12,6 +12,8 @@ Layout 1::
 """
 
 import gc
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -185,6 +187,29 @@ class Store:
             path.replace(path.with_name(aside))
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    def discard(self, run: str) -> None:
+        """Remove a run with all its files; only for who claimed it, or was told to.
+
+        Raises:
+            CbnormError: The store can't be written.
+        """
+        # Out of the store at once, so that nobody meets half a run; then out of the world.
+        folder = self.folder(run)
+        trash = folder.with_name(f".removed-{run}-{secrets.token_hex(4)}")
+        try:
+            folder.rename(trash)
+            if trash.is_symlink():
+                trash.unlink()
+            else:
+                shutil.rmtree(trash)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+
+    def begun(self, run: str) -> bool:
+        """Whether a run has left more than the note of what it is."""
+        names = {path.name for path in self.folder(run).iterdir()}
+        return bool(names - {"run.json", "claim.json", ".claim.lock"})
 
     def unfinished_business(self, run: str) -> bool:
         """Whether an ended run is to be cleaned: a process that was killed left its claim or a checkpoint."""

@@ -24,12 +24,19 @@ _WANTED = ("bn", "mn", "scb_base", "scb", "ucb")
 def planes(material: Material) -> Made:
     """Figure 1 (shallow CNN) and figure 9 (DenseNet): t-SNE of what the last linear layer sees."""
     made = [*_each(material, "table5", _planes("1")), *_each(material, "densenet", _planes("9"))]
-    return made or "no network was looked at: make look"
+    return made or _none(material)
 
 
 def distributions(material: Material) -> Made:
     """Figure 2: values of seven channels after the replaced layer, with what was fitted to them."""
-    return [*_each(material, "table5", _distributions)] or "no network was looked at: make look"
+    return [*_each(material, "table5", _distributions)] or _none(material)
+
+
+def _none(material: Material) -> str:
+    others = len(list(material.looks.glob("*.npz")))
+    if others:
+        return f"{others} looks in {material.looks} are of other runs: store=runs names those of make look"
+    return "no network was looked at: make look"
 
 
 def _each(

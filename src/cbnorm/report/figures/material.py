@@ -12,6 +12,8 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import Drawing
 from cbnorm.report.summary import Collected, everything
 
+#: Where `cbnorm look` leaves what it saw, and figures look for it.
+LOOKS = Path("results/figures/looks")
 #: The figures that could be drawn; or why there is none.
 Made = list[Drawing] | str
 
