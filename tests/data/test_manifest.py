@@ -71,7 +71,12 @@ def test_any_change_of_content_or_name_is_noticed(folder, memory, change):
     assert manifest(folder, names, memory).digest != first.digest
 
 
-names = st.text(st.characters(blacklist_characters="\t\n"), min_size=1, max_size=4)
+# As the system gives them: bytes that are no text become lone surrogates of one kind only.
+names = (
+    st.binary(min_size=1, max_size=6)
+    .filter(lambda raw: not set(raw) & set(b"\t\n"))
+    .map(lambda raw: raw.decode("utf8", "surrogateescape"))
+)
 lines = st.builds(Line, names, st.integers(0, 99), st.sampled_from(["0" * 40, "1" * 40]))
 
 
