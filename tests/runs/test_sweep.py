@@ -2,16 +2,20 @@
 
 import csv
 import json
+import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cbnorm.errors import CbnormError
+from cbnorm.runs.limit import Limit
 from cbnorm.runs.plan import expand, parse_seeds, plan
 from cbnorm.runs.store import Store
-from cbnorm.runs.sweep import default_jobs
+from cbnorm.runs.sweep import default_jobs, sweep
 
 TINY = [
     "budget=smoke",
@@ -134,3 +138,27 @@ def test_train_sweeps_through_hydra(tmp_path: Path) -> None:
     }
     others = {path.name for path in tmp_path.iterdir() if not (path / "record.json").exists()}
     assert others == {".hydra", "layout.json"}
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_worker_that_ends_before_it_can_answer_is_one_that_stopped_only_at_a_limit(
+    limited: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def deaf(*_: object) -> Any:
+        # Nothing handles its signals, as in a worker that is still importing or already leaving.
+        command = "import os, signal, time; time.sleep({}); os.kill(os.getpid(), signal.SIGUSR1)"
+        code = command.format(60 if limited else 0)
+        process = multiprocessing.get_context("spawn").Process(target=exec, args=(code,))
+        process.start()
+        return process
+
+    monkeypatch.setattr("cbnorm.runs.sweep._start", deaf)
+    planned = plan("table5", ["budget=smoke"], labels=["BN-1"])
+    now = time.monotonic()
+    limit = Limit(now + 2.0, now + 60.0, {planned[0].id: 0.0}) if limited else None
+    if limited:
+        assert sweep(planned, Store(tmp_path), jobs=1, limit=limit)
+        assert time.monotonic() < now + 30
+    else:
+        with pytest.raises(CbnormError, match="a worker stopped"):
+            sweep(planned, Store(tmp_path), jobs=1)
