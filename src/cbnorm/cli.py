@@ -114,7 +114,7 @@ def _usage(name: str) -> str:
     lines = USAGE.split("Examples:", maxsplit=1)[0].splitlines()
     begin = next(k for k, line in enumerate(lines) if line.startswith(f"  cbnorm {name} "))
     end = next(k for k in range(begin + 1, len(lines)) if not lines[k].startswith("     "))
-    return "\n".join(lines[begin:end]) + "\nMore: cbnorm --help, and docs/run.md\n"
+    return "\n".join(lines[begin:end]) + "\nMore: cbnorm --help, and docs/commands.md\n"
 
 
 if __name__ == "__main__":

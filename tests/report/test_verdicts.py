@@ -114,7 +114,7 @@ def test_any_and_all_follow_their_parts(judged: Judged, making: SimpleNamespace)
     assert told["c10-best-1"].verdict == "supported"
     assert told["c10-best-1"].difference == pytest.approx(told["c10-scb-1-bn"].difference)
     # Rows of other data sets and rates are missing, so that nothing can be said of all.
-    assert told["consistent"].verdict == "not testable"
+    assert told["consistent"].verdict == "not run"
 
 
 def test_equality_is_a_verdict_of_its_own(judged: Judged, making: SimpleNamespace) -> None:
@@ -253,7 +253,8 @@ def test_without_predictions_t_stays_and_says_so(judged: Judged, making: SimpleN
 
 def test_claims_without_runs_say_why(judged: Judged, making: SimpleNamespace) -> None:
     told = judged(making.table({"SCB-Norm-1": HIGH, "BN-1": LOW}))
-    assert told["c100-scb-1-bn"].remark == "not run"
+    assert (told["c100-scb-1-bn"].verdict, told["c100-scb-1-bn"].remark) == ("not run", "")
     assert told["fig2-normal"].verdict == "not testable"
-    assert "activations" in told["fig2-normal"].remark
-    assert told["c10-ucb-1-bn"].remark == "not run: UCB-Norm-1"
+    assert "no rule judges it" in told["fig2-normal"].remark
+    assert told["c10-ucb-1-bn"].remark == "no run of UCB-Norm-1"
+    assert told["c10-ucb-1-bn"].verdict == "not run"

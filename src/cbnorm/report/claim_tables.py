@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.endpoints import PRIMARY_METRIC
-from cbnorm.report.verdicts import NOT_RUN, Verdict, budget_is_full
+from cbnorm.report.verdicts import NOT_RUN, WORDS, Verdict, budget_is_full
 from cbnorm.runs.files import write_bytes
 
 _HEAD = [
@@ -15,7 +15,6 @@ _HEAD = [
     *("difference", "low", "high", "p_support", "p_refute", "method", "detectable", "needed"),
     *("published", "margin", "runs"),
 ]
-_WORDS = ("supported", "refuted", "equivalent", "different", "inconclusive", "no verdict yet", "not testable")
 
 
 def write_claims(experiment: str, verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
@@ -65,8 +64,8 @@ def as_markdown(experiment: str, verdicts: Sequence[Verdict]) -> str:
                 f"Verdicts are about budget {budget} only, and say nothing of the published numbers.",
                 "",
             ]
-        silent = [told for told in own if told.remark == NOT_RUN]
-        spoken = [told for told in own if told.remark != NOT_RUN]
+        silent = [told for told in own if told.verdict == NOT_RUN]
+        spoken = [told for told in own if told.verdict != NOT_RUN]
         lines += [*table(spoken), ""] if spoken else []
         lines += [_silent(silent), ""] if silent else []
     return "\n".join(lines)
@@ -81,7 +80,7 @@ def _silent(verdicts: Sequence[Verdict]) -> str:
 def tally(verdicts: Sequence[Verdict]) -> str:
     """How many claims have which verdict, in words."""
     counts = Counter(told.verdict for told in verdicts)
-    parts = [f"{counts[word]} {word}" for word in _WORDS if counts[word]]
+    parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
     return f"{len(verdicts)} claims: {', '.join(parts)}."
 
 

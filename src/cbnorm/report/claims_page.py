@@ -14,10 +14,12 @@ from cbnorm.runs.store import Store
 
 _INTRO = """# Claims
 
-Every comparison that the paper (arXiv 2403.16798v2) states, in our words, and what the records under
-`results/records` say about it by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are
-those of `experiments/*/claims.csv`, which were written before any verdict. `cbnorm explain ID` shows the runs
-behind a line. This page is made by `make docs-claims`; a test compares the two.
+Every comparison that the paper (arXiv 2403.16798v2) states, and some beside: what it implies, what the id
+lists that its authors released suggest, and what the UAN paper (2409.04757) says of its DenseNets. They are
+in our words, with what the records under `results/records` and the timings under `results/bench` say about
+them by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are those of `experiments/*/claims.csv`,
+which were written before any verdict. `cbnorm explain ID` shows the runs behind a line. This page is made by
+`make docs-claims`; a test compares the two.
 
 *Published* is the difference between the paper's own numbers, positive where they agree with the claim.
 
@@ -28,7 +30,22 @@ def page(records: Path) -> str:
     """The whole of docs/claims.md, from a folder of published records."""
     entries = [entry for entry in everything(Evidence([Store(records)]), {}) if entry.verdicts]
     every = [told for entry in entries for told in entry.verdicts]
-    return _INTRO + f"In all, {tally(every)}\n" + "".join(_section(entry) for entry in entries)
+    return (
+        _INTRO + f"In all, {tally(every)} {_origins(every)}\n" + "".join(_section(entry) for entry in entries)
+    )
+
+
+def _origins(verdicts: list[Verdict]) -> str:
+    """Who says so: claims counted by what column ``where`` names."""
+    places = {told.claim.id: told.claim.where for told in verdicts}.values()
+    implied, lists, other = (
+        sum(sign in where for where in places) for sign in ("implied", "released", "UAN paper")
+    )
+    stated = len(places) - implied - lists - other
+    return (
+        f"The paper states {stated} of them and implies {implied}, {lists} are suggested by the released id "
+        f"lists, {other} are of the UAN paper."
+    )
 
 
 def _section(entry: Collected) -> str:

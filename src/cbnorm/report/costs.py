@@ -41,7 +41,7 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
         ratios = read_ratios(path or bench_file(), claim.dataset)
         own, other = ratios[claim.a], ratios[claim.b]
     except (CbnormError, KeyError):
-        return {"verdict": "not testable", "remark": "no timings: make bench-norms"}
+        return {"verdict": "not run", "remark": "no timings: make bench-norms"}
     low, high = own[0] / other[2], own[2] / other[0]
     verdict = "supported" if high < 1 else "refuted" if low > 1 else "inconclusive"
     times = f"{own[1] / other[1]:.2f} times the time of {claim.b} (quartiles {low:.2f} to {high:.2f})"

@@ -15,10 +15,9 @@ from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import Skipped, figures
 from cbnorm.report.page_tables import commit, machines, shown_tables
 from cbnorm.report.summary import Collected
-from cbnorm.report.verdicts import NOT_RUN, Verdict
+from cbnorm.report.verdicts import DECIDED, NOT_RUN, WORDS, Verdict, speak
 
 #: Verdicts that say something.
-DECIDED = ("supported", "refuted", "equivalent", "different")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
         machines=machines(records),
         commits=sorted({commit(record) for record in records}),
         tally=tally(verdicts),
-        counts=[(word, sum(told.verdict == word for told in verdicts)) for word in _WORDS],
+        counts=[(word, sum(told.verdict == word for told in verdicts)) for word in WORDS],
         decided=decided,
         full=any(told.budget == "full" for told in decided),
         places=places,
@@ -81,9 +80,6 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
             (entry.found.experiment, *pair) for entry in material.entries for pair in entry.found.left_out
         ],
     )
-
-
-_WORDS = (*DECIDED, "inconclusive", "no verdict yet", "not testable")
 
 
 def today() -> str:
@@ -98,7 +94,7 @@ def today() -> str:
 def _places(entry: Collected) -> Iterator[Place]:
     for budget, protocol in dict.fromkeys((told.budget, told.protocol) for told in entry.verdicts):
         own = [told for told in entry.verdicts if (told.budget, told.protocol) == (budget, protocol)]
-        spoken = [told for told in own if budget or told.verdict != "not testable"]
+        spoken = [told for told in own if speak([told])]
         if spoken:
             title = f"budget {budget}, protocol {protocol}" if budget else "apart from runs"
             small = budget not in {"", "full"}
@@ -108,7 +104,7 @@ def _places(entry: Collected) -> Iterator[Place]:
 def _missing(entry: Collected) -> Missing | None:
     name, found = entry.found.experiment, entry.found
     lines = []
-    silent = [told for told in entry.verdicts if told.remark == NOT_RUN]
+    silent = [told for told in entry.verdicts if told.verdict == NOT_RUN]
     if silent:
         counts = Counter(told.claim.dataset or "several data sets" for told in silent)
         lines.append(f"claims without runs: {', '.join(f'{n} on {data}' for data, n in counts.items())}")

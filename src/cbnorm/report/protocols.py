@@ -159,7 +159,7 @@ ids.
 
 _NOTES = """
 No code for MN by the authors is known: under `released` it gets what BN gets. Their UCB-Norm layer cannot
-be trained on images as published for torch, and where it runs it multiplies by 1/sqrt(eps) in training;
+be trained on images as published for torch, and where it runs it multiplies by about sqrt(K/eps) in training;
 `released` takes its placement and its use of batch statistics at test, not that defect (see
 [errata](errata.md)). The released lists of ids exist only as files; `released` draws ids with the
 properties that were measured on them: on CIFAR-10 training ids unrelated to the images, and test ids from

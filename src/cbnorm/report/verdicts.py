@@ -13,8 +13,12 @@ from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER
 from cbnorm.report.samples import sample
 from cbnorm.report.statistics import detectable, interval, seeds_needed
 
-#: The remark on a claim whose rows have no run at all.
+#: The verdict on a claim whose rows have no run at all.
 NOT_RUN = "not run"
+#: Verdicts that decide, and then those that don't, in the order in which they are counted.
+DECIDED = ("supported", "refuted", "equivalent", "different")
+WORDS = (*DECIDED, "inconclusive", "no verdict yet", NOT_RUN, "not testable")
+_SILENT = {NOT_RUN, "not testable"}
 _COMPARED, _COMPOSED = {"difference", "equivalence", "speed"}, {"all", "any"}
 
 
@@ -27,7 +31,7 @@ class Verdict:
         budget: The budget; empty where no run bears on the claim.
         protocol: The protocol; likewise.
         verdict: ``supported``, ``refuted``, ``equivalent``, ``different``, ``inconclusive``, ``no verdict
-            yet`` or ``not testable``.
+            yet``, ``not run`` (but it could be) or ``not testable``.
         remark: What has to be known beside it.
         seeds: Seeds that all compared rows share.
         used: How many of them the verdict rests on.
@@ -61,7 +65,7 @@ class Verdict:
     @property
     def told(self) -> str:
         """The verdict with the budget that it is about, where that is not the paper's."""
-        silent = self.budget in {"", "full"} or self.verdict in {"not testable", "no verdict yet"}
+        silent = self.budget in {"", "full"} or self.verdict in {*_SILENT, "no verdict yet"}
         return self.verdict if silent else f"{self.verdict} at budget {self.budget} only"
 
 
@@ -80,7 +84,7 @@ def judge(found: Collection, evidence: Evidence) -> list[Verdict]:
 def _without_runs(claim: Claim) -> Verdict:
     if claim.kind in {"cost", "count"} and not claim.testable:
         return Verdict(claim, **(cost_verdict(claim) if claim.kind == "cost" else count_verdict(claim)))
-    return Verdict(claim, remark=claim.testable or NOT_RUN)
+    return Verdict(claim, remark=claim.testable) if claim.testable else Verdict(claim, verdict=NOT_RUN)
 
 
 def _judge_place(
@@ -125,7 +129,8 @@ def _verdict(entry: Pending, place: tuple[str, str], size: int, evidence: Eviden
     """What is told of a claim after all looks, at a budget under a protocol."""
     claim = entry.claim
     if entry.reason:
-        return Verdict(claim, *place, remark=entry.reason)
+        word = NOT_RUN if entry.reason.startswith(NOT_RUN) else "not testable"
+        return Verdict(claim, *place, word, remark=entry.reason.replace(f"{NOT_RUN}: ", "no run of "))
     told = Verdict(claim, *place, "no verdict yet", seeds=entry.available)
     if entry.seeds:
         told = replace(told, verdict=entry.verdict or "inconclusive", used=entry.seeds)
@@ -172,6 +177,11 @@ def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> 
     )
 
 
+def apart_from_runs(verdict: Verdict) -> bool:
+    """Whether a verdict was decided by timings or by counting, without any trained network."""
+    return verdict.verdict in DECIDED and not verdict.budget
+
+
 def budget_is_full(verdict: Verdict) -> bool:
     """Whether a verdict may be set beside the paper's numbers."""
     return verdict.budget == "full"
@@ -179,4 +189,4 @@ def budget_is_full(verdict: Verdict) -> bool:
 
 def speak(verdicts: Sequence[Verdict]) -> bool:
     """Whether any of the verdicts rests on a run or a measurement."""
-    return any(told.budget or told.verdict != "not testable" for told in verdicts)
+    return any(told.budget or told.verdict not in _SILENT for told in verdicts)
