@@ -64,8 +64,8 @@ def as_markdown(experiment: str, verdicts: Sequence[Verdict]) -> str:
                 f"Verdicts are about budget {budget} only, and say nothing of the published numbers.",
                 "",
             ]
-        silent = [told for told in own if told.verdict == NOT_RUN]
-        spoken = [told for told in own if told.verdict != NOT_RUN]
+        silent = [told for told in own if told.verdict == NOT_RUN and not told.remark]
+        spoken = [told for told in own if told not in silent]
         lines += [*table(spoken), ""] if spoken else []
         lines += [_silent(silent), ""] if silent else []
     return "\n".join(lines)

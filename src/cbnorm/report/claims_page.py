@@ -17,9 +17,9 @@ _INTRO = """# Claims
 Every comparison that the paper (arXiv 2403.16798v2) states, and some beside: what it implies, what the id
 lists that its authors released suggest, and what the UAN paper (2409.04757) says of its DenseNets. They are
 in our words, with what the records under `results/records` and the timings under `results/bench` say about
-them by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are those of `experiments/*/claims.csv`,
-which were written before any verdict. `cbnorm explain ID` shows the runs behind a line. This page is made by
-`make docs-claims`; a test compares the two.
+them by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are those of
+`experiments/*/claims.csv`, which were written before any verdict. `cbnorm explain ID` shows the runs behind a
+line. This page is made by `make docs-claims`; a test compares the two.
 
 *Published* is the difference between the paper's own numbers, positive where they agree with the claim.
 

@@ -104,7 +104,7 @@ def _places(entry: Collected) -> Iterator[Place]:
 def _missing(entry: Collected) -> Missing | None:
     name, found = entry.found.experiment, entry.found
     lines = []
-    silent = [told for told in entry.verdicts if told.verdict == NOT_RUN]
+    silent = [told for told in entry.verdicts if told.verdict == NOT_RUN and not told.remark]
     if silent:
         counts = Counter(told.claim.dataset or "several data sets" for told in silent)
         lines.append(f"claims without runs: {', '.join(f'{n} on {data}' for data, n in counts.items())}")
