@@ -1,6 +1,7 @@
 """What the ledger says of the paper's numbers is recomputed from them, never believed."""
 
 from collections import Counter, defaultdict
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from cbnorm.config.choices import experiments
 from cbnorm.errors import CbnormError
 from cbnorm.norms import create_norm
-from cbnorm.report.costs import parameters
+from cbnorm.report.costs import cost_verdict, parameters
 from cbnorm.report.ledger import (
     Claim,
     PaperCell,
@@ -217,3 +218,30 @@ def test_a_claim_compares_in_its_own_direction() -> None:
     assert isinstance(lower, Claim)
     variants = ("SCB-Norm-base", "SCB-Norm", "UCB-Norm")
     assert lower.weights == {f"DenseNet-40 {name}": -1 / 3 for name in variants} | {"DenseNet-40 BN": 1}
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict"),
+    [(None, "supported"), ((0.5, 0.6, 0.7), "supported"), ((0.9, 1.0, 1.1), "inconclusive")],
+)
+def test_a_cost_is_decided_where_no_measurement_contradicts(
+    second: tuple[float, ...] | None, verdict: str, tmp_path: Path
+) -> None:
+    claim = next(claim for claim in read_claims("cost") if claim.id == "cost-scb")
+    norms, table1 = tmp_path / "norms.csv", tmp_path / "table1.csv"
+    norms.write_text(
+        "shape,layout,variant,K,layer,ratio_q25,ratio,ratio_q75\n"
+        "256x128x8x8,channels_last,kernel,3,scb,0.7,0.8,0.9\n"
+        "256x128x8x8,channels_last,kernel,1,scb,1.7,1.8,1.9\n"
+    )
+    if second:
+        head = "varied,K,C,n,layer,ms_q25,ms,ms_q75\n"
+        table1.write_text(
+            head
+            + "K,3,128,16384,bn,1.0,1.0,1.0\n"
+            + "K,3,128,16384,scb,{},{},{}\n".format(*second)
+            + "n,3,128,1024,bn,1.0,1.0,1.0\nn,3,128,1024,scb,2,2,2\n"
+        )
+    told = cost_verdict(claim, norms)
+    assert told["verdict"] == verdict
+    assert ("2 measurements" if second else "1 measurement ") in told["remark"]

@@ -1,5 +1,6 @@
 """Claims about cost: answered by the timings of the layers under results/bench, or by counting."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +31,41 @@ def read_ratios(path: Path, shape: str) -> dict[str, Ratio]:
     return found | {"bn": (1.0, 1.0, 1.0)}
 
 
+def read_times(path: Path, shape: str) -> list[dict[str, Ratio]]:
+    """Milliseconds of every layer, by quartiles, in each measurement of `make bench-table1` of one shape."""
+    samples, channels, *places = (int(part) for part in shape.split("x"))
+    wanted = str(samples * prod(places)), str(channels), _COMPONENTS
+    found: dict[str, dict[str, Ratio]] = {}
+    for line in read_table(path, dict) if path.exists() else []:
+        if (line["n"], line["C"], line["K"]) == wanted:
+            times = float(line["ms_q25"]), float(line["ms"]), float(line["ms_q75"])
+            found.setdefault(line["varied"], {})[line["layer"]] = times
+    return list(found.values())
+
+
 def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
-    """What the timings say: quartiles that don't overlap decide, on the machine of the timings.
+    """What the timings say, on their machine: quartiles that overlap in no measurement decide.
 
     Args:
         claim: That layer `a` costs less than layer `b` for tensors of the shape `dataset`.
-        path: The timings; those of the checkout if not given.
+        path: The timings of `make bench-norms`, beside which those of `make bench-table1` may lie; those of
+            the checkout if not given.
     """
+    path = path or bench_file()
     try:
-        ratios = read_ratios(path or bench_file(), claim.dataset)
-        own, other = ratios[claim.a], ratios[claim.b]
+        ratios = read_ratios(path, claim.dataset)
+        times = read_times(path.with_name("table1.csv"), claim.dataset)
+        pairs = [(found[claim.a], found[claim.b]) for found in (ratios, *times)]
     except (CbnormError, KeyError):
         return {"verdict": "not run", "remark": "no timings: make bench-norms"}
-    low, high = own[0] / other[2], own[2] / other[0]
-    verdict = "supported" if high < 1 else "refuted" if low > 1 else "inconclusive"
-    times = f"{own[1] / other[1]:.2f} times the time of {claim.b} (quartiles {low:.2f} to {high:.2f})"
-    place = f"{_LAYOUT}, as in runs, on the machine of results/bench"
-    return {"verdict": verdict, "remark": f"{times}, {place}", "method": "quartiles"}
+    lows, highs = [own[0] / other[2] for own, other in pairs], [own[2] / other[0] for own, other in pairs]
+    verdict = "supported" if max(highs) < 1 else "refuted" if min(lows) > 1 else "inconclusive"
+    medians = sorted(own[1] / other[1] for own, other in pairs)
+    shown = f"{medians[0]:.2f}" if len(medians) == 1 else f"{medians[0]:.2f} to {medians[-1]:.2f}"
+    told = f"{shown} times the time of {claim.b} (quartiles {min(lows):.2f} to {max(highs):.2f})"
+    count = f"{len(pairs)} measurement{'s' * (len(pairs) > 1)}"
+    place = f"{_LAYOUT}, as in runs, {count} on the machine of results/bench"
+    return {"verdict": verdict, "remark": f"{told}, {place}", "method": "quartiles"}
 
 
 def parameters(layer: str, channels: int, clusters: int) -> int:
