@@ -8,6 +8,7 @@ plain definitions).
 """
 
 import argparse
+import datetime as dt
 import platform
 import statistics
 import sys
@@ -184,6 +185,7 @@ def describe(problem: Problem, k: int, entry: Entry, variant: str) -> dict[str, 
     """The columns that say what was measured."""
     return {
         "device": torch.cuda.get_device_name() if problem.device == "cuda" else platform.machine(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "dtype": "float32",
