@@ -107,7 +107,7 @@ def test_a_further_metric_that_no_run_has_takes_no_column(table: Path) -> None:
     assert paper_layout(found.blocks).splitlines()[0].endswith(",100 %,f1")
     assert "fid" not in markdown(found)
     reason = sample(replace(read_claims("table5")[0], metric="fid"), found.blocks[0], Evidence([]))
-    assert reason == "no run records fid"
+    assert reason == "not run: no run records fid"
 
 
 def test_blocks_about_several_metrics_name_them(table: Path) -> None:

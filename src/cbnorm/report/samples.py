@@ -71,11 +71,11 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     # Speed is told by validation after every epoch, or by a distance at the moments, which the claim names.
     metric = "" if reference and claim.metric == "epochs" else claim.metric
     if percent is None or metric not in {"", block.endpoint.metric, *block.endpoint.further}:
-        return f"no run records {claim.metric}"
+        return f"not run: no run records {claim.metric}"
     cells = {label: row.cell(percent, metric=metric) if row else None for label, row in rows.items()}
     lacking = [label for label, cell in cells.items() if cell is None or not cell.values]
     if lacking:
-        return f"not run: {', '.join(lacking)}"
+        return f"not run: no run of {', '.join(lacking)}"
     known = {label: cell for label, cell in cells.items() if cell is not None}
     seeds = sorted(set.intersection(*(set(cell.seeds) for cell in known.values())))
     compared = tuple(known[label] for label in weights)

@@ -130,7 +130,7 @@ def _verdict(entry: Pending, place: tuple[str, str], size: int, evidence: Eviden
     claim = entry.claim
     if entry.reason:
         word = NOT_RUN if entry.reason.startswith(NOT_RUN) else "not testable"
-        return Verdict(claim, *place, word, remark=entry.reason.replace(f"{NOT_RUN}: ", "no run of "))
+        return Verdict(claim, *place, word, remark=entry.reason.removeprefix(f"{NOT_RUN}: "))
     told = Verdict(claim, *place, "no verdict yet", seeds=entry.available)
     if entry.seeds:
         told = replace(told, verdict=entry.verdict or "inconclusive", used=entry.seeds)

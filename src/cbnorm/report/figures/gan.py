@@ -1,7 +1,7 @@
 """Figures 10 and 11: distances of generated images over training, and samples."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
@@ -19,6 +19,8 @@ _TITLES = {
     "frechet_mobilenet_v2": "Fréchet distance, MobileNetV2",
     "frechet_pixels": "Fréchet distance, pixels",
 }
+_FLOOR: dict[str, Any] = {"color": "#7a7f87", "linestyle": ":"}
+_HOLLOW: dict[str, Any] = {"color": "#7a7f87", "marker": "o", "markerfacecolor": "none"}
 
 
 def distances(material: Material) -> Made:
@@ -91,7 +93,11 @@ def _paint(figure: "Figure", rows: list[TableRow], metrics: list[str], published
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylim(bottom=0)
-    legend(figure, axes[0], [row.config.norm.name for row in rows])
+    batch = any(cell.condition == "batch" for row in rows for cell in row.cells)
+    floor = any(cell.condition == "floor" for row in rows for cell in row.cells)
+    others = {"by the batch's statistics": _HOLLOW} if batch else {}
+    others |= {"held-out real images": _FLOOR} if floor else {}
+    legend(figure, axes[0], [row.config.norm.name for row in rows], others)
 
 
 def _curve(axis: "Axes", row: TableRow, metric: str) -> None:
@@ -101,7 +107,7 @@ def _curve(axis: "Axes", row: TableRow, metric: str) -> None:
     look, condition = mark(row.config.norm.name), cells[0].condition
     epochs, means = [cell.epoch for cell in cells], [cell.mean or 0.0 for cell in cells]
     if condition == "floor":
-        axis.plot(epochs, means, color="#7a7f87", linestyle=":")
+        axis.plot(epochs, means, **_FLOOR)
         return
     face = "none" if condition else look.color
     axis.plot(epochs, means, **look.line, markerfacecolor=face)
@@ -134,7 +140,7 @@ def _samples(block: Block, material: Material) -> Drawing | None:
         f"Grids of generated images of {', '.join(label for label, _, _ in shown)}.",
         lines,
         lambda figure: _grids(figure, shown),
-        (PAGE, 2.7),
+        (PAGE, 2.5),
     )
 
 

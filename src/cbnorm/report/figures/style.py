@@ -1,6 +1,6 @@
 """Looks that all figures share: legible at column width, in grey, and on dark ground."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -43,11 +43,16 @@ def mark(norm: str) -> Mark:
     return MARKS.get(norm, Mark("#8c6d5a", other, (0, (3, 1, 1, 1, 1, 1)), norm))
 
 
-def legend(figure: "Figure", axis: "Axes", norms: Iterable[str]) -> None:
-    """One legend of norms below all panels."""
-    looks = {mark(norm).title: mark(norm) for norm in norms}
-    handles = [axis.plot([], [], **look.line)[0] for look in looks.values()]
-    figure.legend(handles, list(looks), loc="outside lower center", ncols=max(len(looks), 1))
+def legend(
+    figure: "Figure",
+    axis: "Axes",
+    norms: Iterable[str],
+    others: Mapping[str, dict[str, Any]] | None = None,
+) -> None:
+    """One legend below all panels: norms, and what `others` draw in their own way."""
+    lines = {mark(norm).title: mark(norm).line for norm in norms} | dict(others or {})
+    handles = [axis.plot([], [], **line)[0] for line in lines.values()]
+    figure.legend(handles, list(lines), loc="outside lower center", ncols=max(len(lines), 1))
 
 
 def style() -> Any:
