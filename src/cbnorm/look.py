@@ -21,7 +21,7 @@ from cbnorm.runs.records import Record
 
 
 def look_command(words: Sequence[str]) -> int:
-    """Carry out ``cbnorm look WORDS``: the first seed of every row whose run keeps its weights."""
+    """Carry out ``cbnorm look WORDS``: the first seed of every row of the paper whose run keeps its weights."""
     plain, own = split(words, "look", ["store", "out", "images", "dataset", "protocol", "budget"])
     if len(plain) != 1:
         raise CbnormError("which table? write cbnorm look table5")
@@ -46,9 +46,9 @@ def look_command(words: Sequence[str]) -> int:
 
 
 def _runs(block: Block, evidence: Evidence) -> Iterator[tuple[str, RunConfig, Record, Path]]:
-    """Row by row the first run that has weights, with its config."""
+    """The first run that has weights, with its config, of every row that figures show."""
     records = {record["id"]: record for record in evidence.records.all}
-    for row in block.rows:
+    for row in (row for row in block.rows if not row.control):
         for seed, run in zip(row.main[-1].seeds, row.main[-1].runs, strict=True):
             folder = evidence.folder(run)
             if row.config.task.name == "classification" and folder and (folder / weights.NAME).is_file():
