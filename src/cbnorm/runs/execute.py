@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -108,8 +109,9 @@ def _run(
         raise
     except CbnormError:
         # Refused for its data before anything was done: not a run that waits to be gone on with.
-        if not store.begun(run):
-            store.discard(run)
+        with suppress(OSError, CbnormError):
+            if not store.begun(run):
+                store.discard(run)
         raise
 
 
