@@ -21,7 +21,7 @@ from cbnorm.runs.records import Record
 
 
 def look_command(words: Sequence[str]) -> int:
-    """Carry out ``cbnorm look WORDS``: the first seed of every row of the paper whose run keeps its weights."""
+    """Carry out ``cbnorm look WORDS``: the first seed of the paper's rows that keep weights."""
     plain, own = split(words, "look", ["store", "out", "images", "dataset", "protocol", "budget"])
     if len(plain) != 1:
         raise CbnormError("which table? write cbnorm look table5")
