@@ -16,8 +16,7 @@ import pytest
 
 from cbnorm.cli import main
 from cbnorm.config.compose import compose_run
-from cbnorm.data.overview import describe
-from cbnorm.data.weights import WEIGHTS, find
+from cbnorm.data import overview, weights
 from cbnorm.runs.campaign_commands import read as read_campaign
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.plan import choose_rows, plan
@@ -114,9 +113,11 @@ def planned(verb: str, words: list[str]) -> list[str]:
 def asked(verb: str, words: list[str]) -> list[str]:
     """Commands that train nothing."""
     if verb == "data" and words[0] == "fetch":
-        there = find(words[1]).key if words[1] in WEIGHTS else words[1]
-        if words[1] not in WEIGHTS and describe(there)["state"] not in {"ready", "built-in"}:
-            pytest.skip(f"{there} is not here, and tests fetch nothing")
+        states = {
+            known["key"]: known["state"] for known in (*overview.describe_all(), *weights.describe_all())
+        }
+        if states[words[1]] not in {"ready", "built-in"}:
+            pytest.skip(f"{words[1]} is not here, and tests fetch nothing")
     if verb == "partitions":
         return [word for word in words if not word.startswith("dataset=")] + ["budget=smoke", *FEW[:3]]
     if verb == "wandb":
