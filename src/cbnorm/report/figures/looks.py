@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Look = dict[str, NDArray[Any]]
 Seen = list[tuple[TableRow, str, Look]]
+#: Colours of a plane; images of a small panel, of which many fit on a page.
+_COLOURS, _FEW = 20, 500
 _WANTED = ("bn", "mn", "scb_base", "scb", "ucb")
 
 
@@ -89,9 +91,11 @@ def _planes(number: str) -> Callable[[Block, str, Seen], list[Drawing]]:
         basis = (
             f"t-SNE of the features of {final[0]['images']:,} test images. Scores are of the features "
             "themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images whose ten "
-            "nearest "
-            "others vote for their class."
+            "nearest others vote for their class."
         )
+        classes = max(int(look["labels"].max()) + 1 for _, _, look in seen)
+        if classes > _COLOURS:
+            basis += f" {_COLOURS} colours stand for {classes} classes, each for several."
         drawings = [
             Drawing(
                 name,
@@ -114,7 +118,7 @@ def _planes(number: str) -> Callable[[Block, str, Seen], list[Drawing]]:
                     f"{title}, over training",
                     f"{basis} Weights with the best validation accuracy until each moment, coloured by the "
                     "true "
-                    f"class; every panel has a plane of its own.{_missing(several)}",
+                    f"class, the first {_FEW} images; every panel has a plane of its own.{_missing(several)}",
                     _spoken(lines),
                     lines,
                     lambda figure: _paint_moments(figure, several),
@@ -170,16 +174,16 @@ def _paint_moments(figure: "Figure", seen: Seen) -> None:
         axis.set_axis_off()
     for row_axes, (row, run, look) in zip(axes, seen, strict=True):
         for at, line in enumerate(_scores(row, run, look)):
-            _scatter(row_axes[at], look["plane"][at], look["labels"])
+            _scatter(row_axes[at], look["plane"][at][:_FEW], look["labels"][:_FEW], size=2.2)
             scores = f"s {line['silhouette_true']:.2f}, kNN {line['neighbours']:.0f}"
             when = f"{line['percent']} % (epoch {line['epoch']})"
             row_axes[at].set_title(f"{row.label}\n{when}: {scores}", fontsize=6.5)
 
 
-def _scatter(axis: "Axes", points: NDArray[Any], classes: NDArray[Any]) -> None:
+def _scatter(axis: "Axes", points: NDArray[Any], classes: NDArray[Any], size: float = 1.2) -> None:
     colours = "tab10" if classes.max() < 10 else "tab20"
     x, y = points.astype(float).T
-    axis.scatter(x, y, c=classes % 20, cmap=colours, s=1.2, linewidths=0, rasterized=True, alpha=0.8)
+    axis.scatter(x, y, c=classes % _COLOURS, cmap=colours, s=size, linewidths=0, rasterized=True, alpha=0.8)
 
 
 def _distributions(block: Block, kind: str, seen: Seen) -> list[Drawing]:
