@@ -35,10 +35,10 @@ def distributions(material: Material) -> Made:
 
 
 def _none(material: Material) -> str:
-    others = len(list(material.looks.glob("*.npz")))
+    others = sum(path.stem not in material.records for path in material.looks.glob("*.npz"))
     if others:
         return f"{others} looks in {material.looks} are of other runs: store=runs names those of make look"
-    return "no network was looked at: make look"
+    return "no network of these rows was looked at: make look"
 
 
 def _each(
