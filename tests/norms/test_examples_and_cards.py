@@ -61,6 +61,7 @@ def test_cost_tables_are_filled_from_the_benchmark():
     row = {
         "layer": "scb", "K": "3", "shape": "8x4x2x2", "layout": "contiguous", "variant": "kernel",
         "ratio": "0.512", "bn_ms": "1.000", "peak_activations": "2.00", "threads": "2",
+        "date": "2026-01-02",
     }  # fmt: skip
     text = "before\n<!-- cost: scb -->\nold\n<!-- end of cost -->\nafter"
     filled = fill_cards.fill(text, [row])
