@@ -26,7 +26,7 @@ def cost_table(rows: list[dict[str, str]], layers: list[str]) -> str:
     note = (
         f"Forward and backward, float32, {rows[0]['threads']} threads, K = 3: medians of time divided by "
         "that of `nn.BatchNorm2d`; memory in activations, output and gradient included. Measured on "
-        f"{rows[0]['date']} on a CPU with two cores, everything else asleep."
+        f"{rows[0]['date']}."
     )
     return "\n".join([*lines, "", note, ""])
 

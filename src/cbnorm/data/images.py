@@ -121,12 +121,7 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         tested = tested[divide(test_strata[tested], test_images, 0, "test-subset")[0]]
     train = _prepare(pool, places[rest], image_size)
     val = _prepare(pool, places[val_positions], image_size)
-    mean, std = pixels.channel_moments(train.images) if statistics == "train" else _MOMENTS[statistics]
-    if min(std) <= 0:
-        raise CbnormError(
-            f"the training images of {entry.name} have a colour that never varies, which can't be scaled to "
-            "deviation 1: choose dataset.statistics=imagenet or none"
-        )
+    mean, std = _moments(train, statistics, entry.name)
     return ImageData(
         name=entry.name,
         train=train,
@@ -138,6 +133,19 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         class_names=entry.class_names,
         checksums=checksums,
     )
+
+
+def _moments(train: Split, statistics: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel by which images are scaled."""
+    if statistics != "train":
+        return _MOMENTS[statistics]
+    mean, std = pixels.channel_moments(train.images)
+    if min(std) <= 0:
+        raise CbnormError(
+            f"the training images of {name} have a colour that never varies, which can't be scaled to "
+            "deviation 1: choose dataset.statistics=imagenet or none"
+        )
+    return mean, std
 
 
 def _read(key: str, download: bool, image_size: int) -> tuple[Split, Split]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.endpoints import PRIMARY_METRIC
-from cbnorm.report.verdicts import NOT_RUN, WORDS, Verdict, budget_is_full
+from cbnorm.report.verdicts import WORDS, Verdict, budget_is_full
 from cbnorm.runs.files import write_bytes
 
 _HEAD = [
@@ -64,7 +64,7 @@ def as_markdown(experiment: str, verdicts: Sequence[Verdict]) -> str:
                 f"Verdicts are about budget {budget} only, and say nothing of the published numbers.",
                 "",
             ]
-        silent = [told for told in own if told.verdict == NOT_RUN and not told.remark]
+        silent = [told for told in own if told.untouched]
         spoken = [told for told in own if told not in silent]
         lines += [*table(spoken), ""] if spoken else []
         lines += [_silent(silent), ""] if silent else []

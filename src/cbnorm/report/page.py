@@ -15,7 +15,7 @@ from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import Skipped, figures
 from cbnorm.report.page_tables import commit, machines, shown_tables
 from cbnorm.report.summary import Collected
-from cbnorm.report.verdicts import DECIDED, NOT_RUN, WORDS, Verdict, speak
+from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, speak
 
 #: Verdicts that say something.
 
@@ -104,7 +104,7 @@ def _places(entry: Collected) -> Iterator[Place]:
 def _missing(entry: Collected) -> Missing | None:
     name, found = entry.found.experiment, entry.found
     lines = []
-    silent = [told for told in entry.verdicts if told.verdict == NOT_RUN and not told.remark]
+    silent = [told for told in entry.verdicts if told.untouched]
     if silent:
         counts = Counter(told.claim.dataset or "several data sets" for told in silent)
         lines.append(f"claims without runs: {', '.join(f'{n} on {data}' for data, n in counts.items())}")

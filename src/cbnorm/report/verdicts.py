@@ -63,6 +63,11 @@ class Verdict:
     runs: tuple[str, ...] = ()
 
     @property
+    def untouched(self) -> bool:
+        """Whether no run of any of its rows is there, so that there is nothing to say but that."""
+        return self.verdict == NOT_RUN and not self.remark
+
+    @property
     def told(self) -> str:
         """The verdict with the budget that it is about, where that is not the paper's."""
         silent = self.budget in {"", "full"} or self.verdict in {*_SILENT, "no verdict yet"}
