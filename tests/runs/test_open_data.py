@@ -74,6 +74,10 @@ def test_a_run_that_its_images_refuse_is_not_left_behind_as_one_to_be_gone_on_wi
     with pytest.raises(SystemExit, match="2"):
         main(["train", *TINY, f"dataset.folder={pictures}", f"store={store}"])
     told = capsys.readouterr().err
-    assert ("can't be decoded" if what == "broken" else "a colour that never varies") in told
+    assert (
+        "3.png can't be decoded (it begins like no image)"
+        if what == "broken"
+        else "a colour that never varies"
+    ) in told
     assert told.count("\n") == 1
     assert Store(store).runs() == []

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cbnorm.data.files import appear, remove
 from cbnorm.data.layout import Layout
@@ -164,6 +164,8 @@ def decode(raw: bytes, path: Path, side: int | None, pad: bool = False) -> np.nd
             rgb = _rgb(image) if side is None else fit(_rgb(ImageOps.exif_transpose(image)), side)
     except _BROKEN as error:
         gist = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, UnidentifiedImageError):  # its own words are an address in memory
+            gist = "it begins like no image"
         raise CbnormError(f"{path} can't be decoded ({gist}); replace or delete it") from error
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
 
