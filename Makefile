@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs bench-train profile-train docs-protocols docs-claims docs-site calibration published look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample reproduce-densenet reproduce-uan reproduce-dcgan collect wheel gpu-bundle clean
+.PHONY: help setup test test-faults bench-norms bench-mixtures bench-table1 bench-runs bench-train profile-train docs-protocols docs-site calibration published look figures report lint types check reproduce-table5 reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table8-sample reproduce-densenet reproduce-uan reproduce-dcgan collect wheel gpu-bundle clean
 
 help: ## List the targets
 	@echo "make TARGET [BUDGET=smoke|small|full] [ARGS='seeds=0..4 dataset=cifar10 ...']"
@@ -91,13 +91,8 @@ profile-train: $(READY) ## Where the time of a training step goes; traces in tra
 docs-protocols: $(READY) ## Make docs/protocols.md from the configs
 	$(BIN)/python -m cbnorm.report.protocols > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
 
-docs-claims: $(READY) ## Make docs/claims.md from the ledger and the published records
-	$(BIN)/python -m cbnorm.report.claims_page > docs/claims.md.new && mv docs/claims.md.new docs/claims.md
-
-published: $(READY) ## Make all that follows from results/records: tables, claims, figures, the README's part
-	OMP_NUM_THREADS=1 $(BIN)/cbnorm collect all store=results/records out=results
-	$(MAKE) --no-print-directory docs-claims figures
-	$(BIN)/python -m cbnorm.report.readme > README.md.new && mv README.md.new README.md
+published: $(READY) ## Make all that follows from results/records: tables, pages, what they quote, figures, the README's part
+	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.published
 
 $(VENV)/.ready-docs: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

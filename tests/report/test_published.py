@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from cbnorm.report.claims_page import page
 from cbnorm.report.evidence import Evidence
+from cbnorm.report.evidence_page import address
 from cbnorm.report.figures.drawing import Drawing, drawn
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import figures
+from cbnorm.report.published import pages
 from cbnorm.report.readme import fill
-from cbnorm.report.summary import collect_all
+from cbnorm.report.summary import write_all
 from cbnorm.runs.identity import digest, identity
 from cbnorm.runs.store import Store
 from cbnorm.runs.trained import config_of
@@ -27,8 +28,15 @@ def records() -> list[dict]:
     return found
 
 
-def test_the_published_tables_are_collected_from_the_published_records(tmp_path: Path) -> None:
-    collect_all(Evidence([Store(RESULTS / "records")]), {}, tmp_path)
+@pytest.fixture(scope="module")
+def material() -> Material:
+    return Material.of(Evidence([Store(RESULTS / "records")]), RESULTS / "figures" / "looks")
+
+
+def test_the_published_tables_are_collected_from_the_published_records(
+    tmp_path: Path, material: Material
+) -> None:
+    write_all(material.evidence, material.entries, tmp_path)
     made = {
         str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     }
@@ -57,14 +65,17 @@ def test_published_runs_are_understood_by_the_configs_of_today(records: list[dic
         assert digest(identity(config, record["identity"]["data"])) == record["id"]
 
 
-def test_the_page_of_claims_follows_from_the_published_records() -> None:
-    made = page(RESULTS / "records")
-    assert (ROOT / "docs" / "claims.md").read_text(encoding="utf8") == made, "run make docs-claims"
+def test_pages_and_what_they_quote_follow_from_the_published_records(material: Material) -> None:
+    known = dict(pages(material, ROOT))
+    assert {"claims.md", "evidence.md", "findings.md", "README.md"} <= {path.name for path in known}
+    stale = [path.name for path, text in known.items() if path.read_text(encoding="utf8") != text]
+    assert stale == [], "run make published"
 
 
-@pytest.fixture(scope="module")
-def material() -> Material:
-    return Material.of(Evidence([Store(RESULTS / "records")]), RESULTS / "figures" / "looks")
+def test_every_published_row_has_an_address_of_its_own() -> None:
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf8")
+    addresses = [address(line.lstrip("# ")) for line in text.splitlines() if line.startswith("#")]
+    assert len(addresses) == len(set(addresses)) > 100
 
 
 def test_the_published_figures_show_the_published_records(material: Material) -> None:

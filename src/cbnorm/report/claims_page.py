@@ -1,16 +1,11 @@
-"""Every claim of the paper with what the published records say about it.
+"""Every claim of the paper with what the published records say about it."""
 
-``python -m cbnorm.report.claims_page`` prints docs/claims.md.
-"""
-
-from pathlib import Path
+from collections.abc import Iterable
 
 from cbnorm.report.claim_tables import tally
-from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim, read_claims
-from cbnorm.report.summary import Collected, everything
+from cbnorm.report.summary import Collected
 from cbnorm.report.verdicts import Verdict
-from cbnorm.runs.store import Store
 
 _INTRO = """# Claims
 
@@ -19,19 +14,19 @@ lists that its authors released suggest, and what the UAN paper (2409.04757) say
 in our words, with what the records under `results/records` and the timings under `results/bench` say about
 them by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are those of
 `experiments/*/claims.csv`, which were written before any verdict. `cbnorm explain ID` shows the runs behind a
-line. This page is made by `make docs-claims`; a test compares the two.
+line. This page is made by `make published`; a test compares the two.
 
 *Published* is the difference between the paper's own numbers, positive where they agree with the claim.
 
 """
 
 
-def page(records: Path) -> str:
-    """The whole of docs/claims.md, from a folder of published records."""
-    entries = [entry for entry in everything(Evidence([Store(records)]), {}) if entry.verdicts]
-    every = [told for entry in entries for told in entry.verdicts]
+def page(entries: Iterable[Collected]) -> str:
+    """The whole of docs/claims.md, from all experiments, collected and judged."""
+    judged = [entry for entry in entries if entry.verdicts]
+    every = [told for entry in judged for told in entry.verdicts]
     return (
-        _INTRO + f"In all, {tally(every)} {_origins(every)}\n" + "".join(_section(entry) for entry in entries)
+        _INTRO + f"In all, {tally(every)} {_origins(every)}\n" + "".join(_section(entry) for entry in judged)
     )
 
 
@@ -69,7 +64,3 @@ def _told(verdict: Verdict) -> str:
     difference = "" if verdict.difference is None else f" ({verdict.difference:+.{verdict.claim.digits}f})"
     remark = f": {verdict.remark}" if verdict.remark else ""
     return f"{place}{verdict.told}{remark}{difference}"
-
-
-if __name__ == "__main__":
-    print(page(Path("results") / "records"), end="")

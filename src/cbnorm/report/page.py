@@ -17,8 +17,6 @@ from cbnorm.report.page_tables import commit, machines, shown_tables
 from cbnorm.report.summary import Collected
 from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, speak
 
-#: Verdicts that say something.
-
 
 @dataclass(frozen=True)
 class Place:

@@ -1,24 +1,18 @@
-"""The part of the README that follows from the published records.
-
-``python -m cbnorm.report.readme`` prints the README with that part made anew.
-"""
+"""The part of the README that follows from the published records."""
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.claim_tables import tally
-from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.forest import forest
-from cbnorm.report.figures.material import LOOKS, Material
+from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.style import mark
 from cbnorm.report.page import today
 from cbnorm.report.page_tables import machines
 from cbnorm.report.policy import LEAST_SEEDS
 from cbnorm.report.verdicts import DECIDED, Verdict, apart_from_runs
 from cbnorm.report.words import mean_sd
-from cbnorm.runs.store import Store
 
 _MARKED = re.compile(r"(<!-- made by make published -->\n).*?(<!-- end of what is made -->)", re.DOTALL)
 _DATE = re.compile(r"Made on (\d{4}-\d\d-\d\d) ")
@@ -118,9 +112,3 @@ def _runs(block: Block) -> int:
 def _value(row: TableRow | None) -> str:
     cell = row.main[-1] if row else None
     return f"{mean_sd(cell)} (n = {len(cell.values)})" if cell and cell.values else ""
-
-
-if __name__ == "__main__":
-    evidence = Evidence([Store(Path("results") / "records")])
-    readme = Path("README.md").read_text(encoding="utf8")
-    print(fill(readme, Material.of(evidence, LOOKS)), end="")

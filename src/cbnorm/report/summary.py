@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,13 @@ def collect_all(evidence: Evidence, filters: dict[str, str], out: Path) -> str:
     Returns:
         What was found, for people.
     """
+    return write_all(evidence, everything(evidence, filters), out)
+
+
+def write_all(evidence: Evidence, entries: Iterable[Collected], out: Path) -> str:
+    """The same from experiments that are collected already."""
     lines, left_out, known = [], [], set()
-    for entry in everything(evidence, filters):
+    for entry in entries:
         name = entry.found.experiment
         known.add(name)
         lines += _write(entry, out)

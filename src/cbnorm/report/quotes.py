@@ -1,0 +1,83 @@
+"""Numbers quoted in pages that people write: links that say which number it is, filled in from the records.
+
+``[70.04](evidence.md#table5-cifar-10-small-sound-bn-1)`` is the number that the row's table is about, at the
+end of the budget. A title asks for another one of the row, in words parted by commas: ``best`` or ``last``
+for the weights, ``75 %`` of the budget, a metric. With ``claims.md`` it is the difference that a claim is
+about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cbnorm.errors import CbnormError
+from cbnorm.report.blocks import Cell, TableRow
+from cbnorm.report.claim_tables import interval_of
+from cbnorm.report.evidence_page import address, heading
+from cbnorm.report.summary import Collected
+from cbnorm.report.verdicts import Verdict
+from cbnorm.report.words import mean_sd
+
+_LINK = re.compile(
+    r"\[(?P<text>[^\][]*)\]"
+    r"\((?P<path>(?:\.\./)*(?P<page>evidence|claims)\.md)#(?P<anchor>[^)\s]+)"
+    r"(?P<title> \"(?P<asked>[^\"]*)\")?\)"
+)
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """What can be quoted: rows by their address on the page of evidence, verdicts by claim and place."""
+
+    rows: dict[str, TableRow]
+    verdicts: dict[str, Verdict]
+
+    @classmethod
+    def of(cls, entries: Iterable[Collected]) -> "Quotes":
+        """All that the records show."""
+        entries = list(entries)
+        blocks = [block for entry in entries for block in entry.found.blocks]
+        rows = {address(heading(block, row)): row for block in blocks for row in block.rows if row.main}
+        verdicts = [told for entry in entries for told in entry.verdicts]
+        named = {f"{told.claim.id} {told.budget} {told.protocol}".strip(): told for told in verdicts}
+        return cls(rows, named)
+
+    def fill(self, text: str, page: str) -> str:
+        """A page with its quotes brought up to date.
+
+        Raises:
+            CbnormError: A quote names no row, no claim, or a number that the row doesn't have.
+        """
+        return _LINK.sub(lambda match: self._filled(match, page), text)
+
+    def _filled(self, match: re.Match[str], page: str) -> str:
+        if match["page"] == "claims" and match["asked"] is None:
+            return match[0]
+        found = self._claim(match["asked"]) if match["page"] == "claims" else self._number(match)
+        if not found:
+            asked = f" {match['asked']}" if match["asked"] else ""
+            raise CbnormError(
+                f"{page} quotes {match['page']}.md#{match['anchor']}{asked}: there is no such number"
+            )
+        return f"[{found}]({match['path']}#{match['anchor']}{match['title'] or ''})"
+
+    def _claim(self, asked: str) -> str:
+        told = self.verdicts.get(asked)
+        return interval_of(told) if told else ""
+
+    def _number(self, match: re.Match[str]) -> str:
+        row = self.rows.get(match["anchor"])
+        cell = _cell(row, (match["asked"] or "").split(", ")) if row else None
+        return mean_sd(cell) if cell else ""
+
+
+def _cell(row: TableRow, words: list[str]) -> Cell | None:
+    """The cell that words ask for; where they say nothing, that which the table is about."""
+    usual = row.main[-1]
+    metrics = {cell.metric for cell in row.cells}
+    asked = dict.fromkeys(filter(None, words))
+    kinds = {"best": "reading", "last": "reading"} | dict.fromkeys(metrics, "metric")
+    wanted = {"reading": usual.reading, "metric": usual.metric, "share": f"{usual.percent} %"}
+    wanted |= {kinds.get(word, "share"): word for word in asked}
+    found = (c for c in row.cells if [c.reading, c.metric, f"{c.percent} %"] == list(wanted.values()))
+    return next(found, None)
