@@ -22,7 +22,7 @@ PER_CENT = frozenset(
     f"{kind}{name}"
     for kind in ("", "threshold_", "confident_", "weighted_")
     for name in (PRIMARY_METRIC, "precision", "recall", "f1", "top5")
-)
+) | {"sample_precision", "sample_recall", "coverage"}
 
 
 @dataclass(frozen=True)
