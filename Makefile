@@ -48,7 +48,7 @@ reproduce-table5: $(READY) ## Train what is missing of Table V and collect it
 reproduce-table6: $(READY) ## Train what is missing of Table VI (small: MNIST to USPS) and collect it
 	$(BIN)/cbnorm reproduce $(if $(filter small,$(BUDGET)),table6_usps,table6) rows=all budget=$(BUDGET) $(ARGS)
 
-reproduce-table7: $(READY) ## Train what is missing of Table VII (about an hour at small) and collect it
+reproduce-table7: $(READY) ## Train what is missing of Table VII (half an hour to an hour at small) and collect it
 	$(BIN)/cbnorm reproduce table7 rows=all budget=$(BUDGET) $(ARGS)
 
 reproduce-table8: $(READY) ## Train what is missing of Table VIII and collect it; fetches 0.8 GB unless BUDGET=smoke
@@ -67,7 +67,7 @@ reproduce-dcgan: $(READY) ## Train what is missing of Fig. 10 and 11 and collect
 	$(BIN)/cbnorm reproduce dcgan budget=$(BUDGET) $(ARGS)
 
 collect: $(READY) ## Rebuild the tables from the runs that are there
-	$(BIN)/cbnorm collect table5 $(ARGS)
+	$(BIN)/cbnorm collect all $(ARGS)
 
 bench-norms: $(READY) ## Time every layer against batch normalization (about 12 minutes), fill the cards
 	$(BIN)/python benchmarks/bench_norms.py $(ARGS)

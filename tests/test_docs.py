@@ -75,13 +75,15 @@ def test_cbnorm_commands_are_understood(
 
 
 def test_the_library_lines_run() -> None:
+    import torch
     from torch import nn
 
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert block is not None
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
-    space = {"model": model}
+    space = {"model": model, "images": torch.randn(2, 3, 16, 16), "ids": torch.tensor([0, -1])}
     exec(block.group(1), space)
+    assert space["outputs"].shape == (2, 8, 14, 14)
     assert type(space["model"][1]).__name__ == "SCBNorm"
     assert type(space["layer"]).__name__ == "UCBNorm"
 

@@ -25,7 +25,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm figures [store=results/records] [out=results/figures] [looks=results/figures/looks]    PNG, SVG, CSV
   cbnorm report [store=results/records] [out=results/report.html] [looks=...]    all evidence as one page
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
-  cbnorm wandb sync [ID ...] [project=...] [dry=true] send runs to Weights & Biases, as far as it lacks them
+  cbnorm wandb sync [ID ...] [project=...] [dry=true] send the runs that Weights & Biases does not have yet
   cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
   cbnorm data list | fetch NAME                       data sets and weights: what is here, and fetching
 

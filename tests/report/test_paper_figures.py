@@ -16,7 +16,7 @@ from cbnorm.report.figures.drawing import Drawing, Line, draw
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.histories import curve
 from cbnorm.report.figures.ksweep import k_sweep
-from cbnorm.report.figures.looks import planes
+from cbnorm.report.figures.looks import planes_of_densenet
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
 from cbnorm.report.figures.seeds import seeds
@@ -149,7 +149,7 @@ def test_figure_9_is_one_per_depth(making_figures: SimpleNamespace, tmp_path: Pa
     look |= {f"score_{key}": [0.1, 0.2] for key in ("silhouette_true", "silhouette_predicted", "neighbours")}
     for row in next(material.blocks("densenet")).rows:
         np.savez(material.looks / f"{row.cells[0].runs[0]}.npz", **look)
-    made = planes(material)
+    made = planes_of_densenet(material)
     rate = compose_run([]).optimizer.lr
     names = [f"fig9-made-up-data-small-sound-depth-{depth}-{rate:g}".replace(".", "-") for depth in (40, 100)]
     assert [drawing.name for drawing in made] == [n + end for n in names for end in ("", "-moments")]

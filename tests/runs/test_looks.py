@@ -14,7 +14,7 @@ from cbnorm.report.blocks import Collection
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import draw
-from cbnorm.report.figures.looks import distributions, planes
+from cbnorm.report.figures.looks import distributions, planes_of_cnn
 from cbnorm.report.figures.material import Material
 from cbnorm.report.summary import Collected
 from cbnorm.runs.build import build, load_data
@@ -151,7 +151,7 @@ def test_the_command_looks_once_and_figures_follow(
         assert told in capsys.readouterr().out
     entry = Collected(customised(), [], runnable=True)
     material = Material(Evidence([store]), [entry], tmp_path, tmp_path)
-    for maker, name in ((planes, "fig1"), (distributions, "fig2")):
+    for maker, name in ((planes_of_cnn, "fig1"), (distributions, "fig2")):
         made = maker(material)
         assert not isinstance(made, str)
         assert made[0].name == f"{name}-digits-smoke-sound-0-001"

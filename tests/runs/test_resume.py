@@ -48,6 +48,8 @@ def config(*words: str) -> RunConfig:
 def outcome(store: Store, run: str) -> dict[str, Any]:
     """Everything a run left, without timing, place and time."""
     record = store.record(run)
+    epochs = sum(sum(row["seconds"].values()) for row in store.history(run))
+    assert record["seconds"]["total"] >= round(epochs, 1), "time before a checkpoint is forgotten"
     for key in ("seconds", "versions", "hardware"):
         record.pop(key)
     history = [{k: v for k, v in row.items() if k != "seconds"} for row in store.history(run)]

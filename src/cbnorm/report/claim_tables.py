@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.endpoints import PRIMARY_METRIC
-from cbnorm.report.verdicts import WORDS, Verdict, budget_is_full
+from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, apart_from_runs, budget_is_full
 from cbnorm.runs.files import write_bytes
 
 _HEAD = [
@@ -82,6 +82,15 @@ def tally(verdicts: Sequence[Verdict]) -> str:
     counts = Counter(told.verdict for told in verdicts)
     parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
     return f"{len(verdicts)} claims: {', '.join(parts)}."
+
+
+def basis(verdicts: Sequence[Verdict]) -> str:
+    """What verdicts that say something rest on, where that is less than runs at the paper's budget."""
+    decided = [told for told in verdicts if told.verdict in DECIDED]
+    if decided and all(apart_from_runs(told) for told in decided):
+        return "Those decided rest on timings of layers and on counting, none on a trained network."
+    full = any(told.budget == "full" for told in decided)
+    return "" if full else "No verdict rests on runs at the paper's full budget yet."
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:

@@ -64,7 +64,7 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     shown = f"{medians[0]:.2f}" if len(medians) == 1 else f"{medians[0]:.2f} to {medians[-1]:.2f}"
     told = f"{shown} times the time of {claim.b} (quartiles {min(lows):.2f} to {max(highs):.2f})"
     count = f"{len(pairs)} measurement{'s' * (len(pairs) > 1)}"
-    place = f"{_LAYOUT}, as in runs, {count} on the machine of results/bench"
+    place = f"layer alone, {_LAYOUT}, float32, two threads, {count} on the machine of results/bench"
     return {"verdict": verdict, "remark": f"{told}, {place}", "method": "quartiles"}
 
 

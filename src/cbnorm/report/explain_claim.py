@@ -15,7 +15,7 @@ from cbnorm.report.places import find_place
 from cbnorm.report.repeat import command
 from cbnorm.report.verdicts import judge
 from cbnorm.report.words import digits_of
-from cbnorm.spelling import nearest
+from cbnorm.spelling import guess
 
 
 def find_claim(word: str) -> tuple[str, Claim] | None:
@@ -41,9 +41,9 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
             f"{word} is a table: name a cell of it, as in cbnorm explain table5 CIFAR-10 UCB-Norm-1 100"
         )
     if known is None:
-        raise CbnormError(
-            f"no table and no claim is called '{word}': {nearest(word, [*claim_ids(), *experiments()])}"
-        )
+        known_ones = f"tables are {', '.join(experiments())}; claims are in docs/claims.md"
+        meant = guess(word, [*claim_ids(), *experiments()])
+        raise CbnormError(f"no table and no claim is called '{word}': {meant or known_ones}")
     experiment, claim = known
     runnable = experiment in experiments()
     found = collect(experiment, evidence.records, filters=filters) if runnable else Collection(experiment)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cbnorm.report.claim_tables import interval_of, remark_of, tally
+from cbnorm.report.claim_tables import basis, interval_of, remark_of, tally
 from cbnorm.report.figures.drawing import Drawing, inline
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import Skipped, figures
-from cbnorm.report.page_tables import commit, machines, shown_tables
+from cbnorm.report.page_tables import commit, hours, shown_tables, spoken_machines
 from cbnorm.report.summary import Collected
 from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, speak
+from cbnorm.report.words import titled
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,35 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval_of, "remark": remark_of}
+    environment.filters |= {"interval": interval_of, "remark": _remark}
     return environment.get_template("report.html").render(
         date=date or today(),
         records=len(records),
-        hours=sum(record.get("seconds", {}).get("total", 0.0) for record in records) / 3600,
-        machines=machines(records),
+        hours=hours(records),
+        machines=spoken_machines(records),
         commits=sorted({commit(record) for record in records}),
         tally=tally(verdicts),
         counts=[(word, sum(told.verdict == word for told in verdicts)) for word in WORDS],
         decided=decided,
-        full=any(told.budget == "full" for told in decided),
+        basis=basis(verdicts),
         places=places,
         drawings=[(made, Markup(inline(made))) for made in made if isinstance(made, Drawing)],  # noqa: S704
         skipped=[one for one in made if isinstance(one, Skipped)],
-        tables=[(e.found.experiment, shown_tables(e, material)) for e in material.entries if e.found.blocks],
+        tables=[
+            (e.found.experiment, titled(e.found.experiment), shown_tables(e, material))
+            for e in material.entries
+            if e.found.blocks
+        ],
         missing=[missing for entry in material.entries if (missing := _missing(entry))],
         left_out=[
             (entry.found.experiment, *pair) for entry in material.entries for pair in entry.found.left_out
         ],
     )
+
+
+def _remark(told: Verdict) -> str:
+    """What has to be known beside a verdict and its number of seeds."""
+    return "" if told.remark == f"{told.seeds} of {told.claim.seeds} seeds so far" else remark_of(told)
 
 
 def today() -> str:
@@ -96,7 +106,7 @@ def _places(entry: Collected) -> Iterator[Place]:
         if spoken:
             title = f"budget {budget}, protocol {protocol}" if budget else "apart from runs"
             small = budget not in {"", "full"}
-            yield Place(entry.found.experiment, title, small, tally(own), spoken)
+            yield Place(titled(entry.found.experiment), title, small, tally(spoken), spoken)
 
 
 def _missing(entry: Collected) -> Missing | None:
@@ -107,13 +117,14 @@ def _missing(entry: Collected) -> Missing | None:
         counts = Counter(told.claim.dataset or "several data sets" for told in silent)
         lines.append(f"claims without runs: {', '.join(f'{n} on {data}' for data, n in counts.items())}")
     elif entry.runnable and not found.blocks:
-        lines.append("no run at all")
+        lines.append("no run of its own")
     if entry.runnable and not any(block.budget == "full" for block in found.blocks):
-        lines.append("nothing at the paper's full budget")
+        of_paper = "the paper's full budget" if entry.verdicts else "budget full"
+        lines.append(f"nothing at {of_paper}")
     lines += [
         f"{block.title}, budget {block.budget}, protocol {block.protocol}: {block.empty} cells are empty"
         for block in found.blocks
         if block.empty
     ]
     wanted = f"cbnorm reproduce {name} budget=full seeds=0..4" if entry.runnable else ""
-    return Missing(name, lines, wanted) if lines else None
+    return Missing(titled(name), lines, wanted) if lines else None

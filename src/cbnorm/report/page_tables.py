@@ -25,6 +25,7 @@ class ShownRow:
     """A row of a table with the command that gets it again."""
 
     label: str
+    rate: str
     control: bool
     diverged: bool
     values: list[Value]
@@ -64,6 +65,18 @@ def machines(records: Sequence[Record]) -> list[tuple[str, int]]:
     return Counter(machine(record) for record in records).most_common()
 
 
+def hours(records: Sequence[Record]) -> float:
+    """Hours that runs took. Earlier versions counted only the last part of a run that was resumed."""
+    times = (record.get("seconds", {}) for record in records)
+    return sum(max(time.get("total", 0.0), time.get("training", 0.0)) for time in times) / 3600
+
+
+def spoken_machines(records: Sequence[Record]) -> str:
+    """What trained the runs, in words; with numbers of runs where there are several machines."""
+    found = machines(records)
+    return ", ".join(f"{name} ({count})" if len(found) > 1 else name for name, count in found)
+
+
 def shown_tables(entry: Collected, material: Material) -> list[ShownBlock]:
     """The tables of an experiment, every number with where it comes from."""
     return [
@@ -85,6 +98,7 @@ def _row(block: Block, row: TableRow, material: Material) -> ShownRow:
     place = {"protocol": block.protocol, "budget": block.budget}
     return ShownRow(
         row.title,
+        f"{row.config.optimizer.lr:g}",
         row.control,
         bool(row.diverged),
         [_value(cell, material) for cell in shown_cells(row)],

@@ -172,7 +172,13 @@ def power(gap: float, sd: float, seeds: int, alpha: float, spread: float = 2.0) 
     each = seeds - 1
     freedom = each * (2 * each + 2) / (each + 2)
     shift = gap / (sd * np.sqrt(spread / seeds))
-    return float(1 - special.nctdtr(freedom, shift, special.stdtrit(freedom, 1 - alpha)))
+    critical = special.stdtrit(freedom, 1 - alpha)
+    missed = special.nctdtr(freedom, shift, critical)
+    if not np.isfinite(missed):
+        # Far out the exact series fails; the usual approximation by a normal distribution is closest there.
+        scale = np.sqrt(1 + critical**2 / (2 * freedom))
+        missed = special.ndtr((critical * (1 - 1 / (4 * freedom)) - shift) / scale)
+    return float(1 - missed)
 
 
 def seeds_needed(

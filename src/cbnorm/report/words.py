@@ -6,10 +6,43 @@ from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
 from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC
 from cbnorm.report.spread_part import markdown_part
 
+#: What tables of this package are about. Others go by their names.
+_TITLES = {
+    "cost": "Cost of the layers",
+    "dcgan": "DCGAN",
+    "densenet": "DenseNet",
+    "k_sweep": "Numbers of clusters",
+    "spread": "Spread over seeds",
+    "table5": "Table V, shallow CNN",
+    "table5_rates": "Table V, rates tuned for each method",
+    "table6": "Table VI, MNIST to SVHN",
+    "table6_usps": "Table VI's rows on MNIST to USPS",
+    "table7": "Table VII, ViT",
+    "table8": "Table VIII, OxfordCNN",
+    "table8_sample": "Table VIII's rows on a sample of the pets",
+    "uan": "DenseNets of the UAN paper",
+    "ucb_forms": "Forms of UCB-Norm",
+}
+_METRICS = {
+    "fid": "FID",
+    "frechet_mobilenet_v2": "Fréchet distance of MobileNetV2's features",
+    "frechet_pixels": "Fréchet distance of means of pixels",
+}
+
+
+def titled(experiment: str) -> str:
+    """The title of a table, and the name that commands know it by.
+
+    >>> titled("table7"), titled("mine")
+    ('Table VII, ViT (table7)', 'mine')
+    """
+    title = _TITLES.get(experiment, "")
+    return f"{title} ({experiment})" if title else experiment
+
 
 def markdown(found: Collection) -> str:
     """The table for people: mean and standard deviation over seeds, what is missing and what was left out."""
-    lines = [f"# {found.experiment}", ""]
+    lines = [f"# {titled(found.experiment)}", ""]
     for block in found.blocks:
         lines += _markdown_block(block)
     if not found.blocks:
@@ -86,7 +119,8 @@ def unit(block: Block) -> str:
     chosen = {"accuracy": "best validation accuracy", "loss": "smallest validation loss"}
     best = " or the ".join(chosen[word] for word in sorted({row.config.task.select for row in block.rows}))
     weights = f"the weights with the {best} so far" if endpoint.weights == "best" else "the last weights"
-    return f"Test {endpoint.metric.removeprefix('test_')}{measure} of {weights}"
+    metric = _METRICS.get(endpoint.metric, f"Test {endpoint.metric.removeprefix('test_')}")
+    return f"{metric}{measure} of {weights}"
 
 
 def _markdown_choice(row: TableRow, block: Block) -> str:

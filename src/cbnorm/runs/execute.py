@@ -147,7 +147,8 @@ def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | Non
     held.check()
     journal.rewrite()
     outcome.write_artifacts(held.folder, journal, parts, config)
-    return outcome.trained(config, held.folder.name, journal, parts, device, time.monotonic() - began)
+    seconds = journal.earlier + time.monotonic() - began
+    return outcome.trained(config, held.folder.name, journal, parts, device, seconds)
 
 
 def _begin(

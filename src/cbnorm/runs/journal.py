@@ -64,6 +64,8 @@ class Journal(lightning.Callback):
         self.diverged = False
         self._epoch_began = time.monotonic()
         self._seconds_before = 0.0
+        #: Seconds of epochs before this process, which went on from a checkpoint.
+        self.earlier = 0.0
 
     @property
     def epoch(self) -> int:
@@ -89,6 +91,7 @@ class Journal(lightning.Callback):
         self.best = state_dict["best"]
         self.diverged = state_dict["diverged"]
         self._seconds_before = state_dict["seconds"]
+        self.earlier = sum(sum(row["seconds"].values()) for row in self.history) + self._seconds_before
 
     def rewrite(self, *, durable: bool = True) -> None:
         """Make the history on disk what is known here: a killed run may have written more, or half a line."""

@@ -165,7 +165,7 @@ def _sample(content: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[S
         moments = set(moment_epochs(values["trainer"]["moments"], values["trainer"]["max_epochs"]).values())
         read = sum(images["val"] + (2 * images["test"] if row["epoch"] in moments else 0) for row in history)
         training, reading = (sum(row["seconds"][key] for row in history) for key in ("training", "reading"))
-        # A run that went on from a checkpoint tells how long its last part took, which may be less.
+        # Earlier versions counted only the last part of a run that went on from a checkpoint.
         start = content["seconds"]["total"] - training - reading if hardware else -1.0
         kind, family = _keys(values)
         yield Sample(

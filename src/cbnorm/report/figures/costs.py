@@ -42,9 +42,9 @@ def _figure(block: Block, material: Material) -> Drawing | None:
     return Drawing(
         slug("cost", block.dataset, block.budget, block.protocol),
         f"Cost against accuracy, {place(block)}",
-        "A mark is a run; hollow at the larger learning rate. Left: seconds of training as recorded, several "
-        "runs sharing a machine with other work, so that they tell little below a factor of two. Right: time "
-        "of the layer, forward and backward, relative to batch normalization in the same round "
+        "A mark is a run; hollow at the larger learning rate. Left: seconds of training as recorded beside "
+        f"other work, which {_spread(lines)}compare no layers. Right: time of the layer alone, forward and "
+        "backward, relative to batch normalization in the same round "
         f"(results/bench, {_SHAPE.replace('x', ' × ')}, K = 3).",
         f"Test accuracy against cost for {len(lines)} runs. The layer alone takes, relative to BN: "
         + ", ".join(f"{name} {ratios[layer][1]:.2f}" for name, layer in _TIMED.items() if layer in ratios)
@@ -53,6 +53,16 @@ def _figure(block: Block, material: Material) -> Drawing | None:
         lambda figure: _paint(figure, lines),
         (PAGE, 2.6),
     )
+
+
+def _spread(lines: list[Line]) -> str:
+    """How much seconds differ within a row, where the same was computed."""
+    times: dict[str, list[float]] = {}
+    for line in lines:
+        if line["training_seconds"]:
+            times.setdefault(line["row"], []).append(line["training_seconds"])
+    most = max((max(own) / min(own) for own in times.values()), default=1.0)
+    return f"differ by up to {most:.1f} times within a row and " if most > 1.05 else ""
 
 
 def _ratios(material: Material) -> dict[str, tuple[float, float, float]]:

@@ -40,8 +40,8 @@ def _figure(block: Block, evidence: Evidence) -> Drawing:
         (f"Fig. {number}: errors" if number else "Errors") + f" over training, {place(block)}",
         "Lines: error on the validation images after every epoch, mean over seeds, with the range shaded. "
         "Marks: error on the test images of the weights with the best validation accuracy so far, read at "
-        f"four moments only; n = {count} per row.{published} The paper draws one line of test error and says "
-        f"nothing of seeds.{early}",
+        f"four moments only, side by side; n = {count} per row. The first epochs may lie above the axis."
+        f"{published} The paper draws one line of test error and says nothing of seeds.{early}",
         f"Errors by epoch for {len(rows)} rows of Table V at learning rates "
         f"{', '.join(f'{rate:g}' for rate in rates)}.",
         lines,

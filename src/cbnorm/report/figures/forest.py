@@ -10,6 +10,7 @@ from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.style import FOREGROUND, mark
 from cbnorm.report.ledger import decimals
 from cbnorm.report.verdicts import Verdict
+from cbnorm.report.words import titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def forest(material: Material) -> Made:
     panels = list(dict.fromkeys(map(_panel_of, lines)))
     lines.sort(key=lambda line: panels.index(_panel_of(line)))
     groups = [list(group) for _, group in groupby(lines, key=lambda line: (*_panel_of(line), line["block"]))]
-    height = 0.5 + 0.155 * len(lines) + 0.36 * len(groups) + 0.25 * len(panels)
+    height = 0.5 + 0.155 * len(lines) + 0.36 * len(groups) + 0.34 * len(panels)
     single = sum(line["seeds"] < 3 for line in lines)
     alone = (
         f" {single} of {len(lines)} differences rest on one or two seeds, which give a point and no interval."
@@ -73,8 +74,8 @@ def _lines(blocks: list[Block], verdicts: list[Verdict]) -> Iterator[Line]:
         if own is None or other is None or other.config.norm.name not in _REFERENCES:
             continue
         yield {
-            "block": f"{claim.dataset} ({block.images:,} training images), budget {told.budget}, "
-            f"protocol {told.protocol}",
+            "block": f"{titled(block.experiment)}: {claim.dataset} ({block.images:,} training images), "
+            f"budget {told.budget}, protocol {told.protocol}",
             "claim": claim.id,
             "row": claim.a + "".join(f" ({mark})" for mark in own.marks),
             "reference": claim.b,
@@ -105,10 +106,8 @@ def _paint(figure: "Figure", groups: list[list[Line]]) -> None:
     shown = [[group for group in groups if _panel_of(group[0]) == panel] for panel in panels]
     counts = [sum(map(_rows, own)) for own in shown]
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=counts)[:, 0]
-    last = {metric: axis for (metric, _), axis in zip(panels, axes, strict=True)}
-    for axis, own in zip(axes, shown, strict=True):
+    for axis, own, (metric, _) in zip(axes, shown, panels, strict=True):
         _panel(axis, own)
-    for metric, axis in last.items():
         unit = "points of accuracy" if metric == "accuracy" else metric
         axis.set_xlabel(f"difference in {unit}; positive: as the paper claims")
 
@@ -121,9 +120,11 @@ def _panel(axis: "Axes", groups: list[list[Line]]) -> None:
     ticks: list[tuple[float, str]] = []
     y = 0.0
     for group in groups:
-        axis.annotate(
-            group[0]["block"], (0, y + 0.3), xycoords=("axes fraction", "data"), weight="bold", fontsize=6.5
+        title = axis.annotate(
+            group[0]["block"], (0.01, y + 0.3), xycoords=("figure fraction", "data"), weight="bold"
         )
+        # It begins above the labels, and needs no room beside them.
+        title.set_in_layout(False)
         y += 1.2
         axis.plot([0, 0], [y - 0.6, y + len(group) - 0.4], color=FOREGROUND, linewidth=0.7)
         for line in group:

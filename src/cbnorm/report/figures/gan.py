@@ -140,7 +140,7 @@ def _samples(block: Block, material: Material) -> Drawing | None:
         f"Grids of generated images of {', '.join(label for label, _, _ in shown)}.",
         lines,
         lambda figure: _grids(figure, shown),
-        (PAGE, 2.5),
+        (PAGE, 2.65),
     )
 
 
@@ -155,5 +155,5 @@ def _grids(figure: "Figure", shown: list[tuple[str, str, Path]]) -> None:
     for axis, (label, _, path) in zip(axes, shown, strict=True):
         with Image.open(path) as image:
             axis.imshow(image.convert("RGB"), interpolation="nearest")
-        axis.set_title(label)
+        axis.set_title(label, pad=3)
         axis.set_axis_off()

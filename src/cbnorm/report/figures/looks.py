@@ -23,10 +23,14 @@ _COLOURS, _FEW = 20, 500
 _WANTED = ("bn", "mn", "scb_base", "scb", "ucb")
 
 
-def planes(material: Material) -> Made:
-    """Figure 1 (shallow CNN) and figure 9 (DenseNet): t-SNE of what the last linear layer sees."""
-    made = [*_each(material, "table5", _planes("1")), *_each(material, "densenet", _planes("9"))]
-    return made or _none(material)
+def planes_of_cnn(material: Material) -> Made:
+    """Figure 1: t-SNE of what the last linear layer of the shallow CNN sees."""
+    return [*_each(material, "table5", _planes("1"))] or _none(material)
+
+
+def planes_of_densenet(material: Material) -> Made:
+    """Figure 9: t-SNE of what the last linear layer of a DenseNet sees."""
+    return [*_each(material, "densenet", _planes("9"))] or _none(material)
 
 
 def distributions(material: Material) -> Made:

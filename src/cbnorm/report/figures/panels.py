@@ -64,7 +64,7 @@ def _densenet(block: Block, material: Material) -> Drawing | None:
         for title, (keys, unit) in quantities.items()
     ]
     caption = (
-        "Mean over seeds, range shaded. All rows have one schedule of the rate. The test images are read "
+        "All rows have one schedule of the rate. The test images are read "
         "after every epoch for these curves only; nothing is selected by them."
     )
     title = f"Fig. 6 to 8: DenseNet, {place(block)}"
@@ -82,7 +82,7 @@ def gradients(material: Material) -> Made:
 def _gradients(block: Block, material: Material) -> list[Drawing]:
     # A run has a row for each domain, and one curve.
     rows = _with_runs([row for row in block.rows if row.dataset != "MNIST"])
-    made = []
+    made, rate = [], rows[0].config.optimizer.lr if rows else 0.0
     for of, words in (("logits", "the sum of all logits, as in the authors' notebook"), ("loss", "the loss")):
         panels = [
             Panel(
@@ -98,8 +98,8 @@ def _gradients(block: Block, material: Material) -> list[Drawing]:
         ]
         caption = (
             f"Variance over the elements of the gradient of {words}, tensor by tensor, for one weakly "
-            "augmented batch per epoch: the largest tensor, and the mean over tensors with a band up to one "
-            "standard deviation over tensors."
+            f"augmented batch per epoch, at rate {rate:g}: the largest tensor, and the mean over tensors "
+            "with a band up to one standard deviation over tensors. Bands may leave the axis."
         )
         title = f"Fig. 12: variance of gradients of the {of}, {place(block)}"
         name = slug("fig12", of, block.dataset, block.budget, block.protocol)
@@ -121,7 +121,7 @@ def _vit(block: Block, material: Material) -> Drawing | None:
         Panel("validation loss", ("val_loss",), rows, "", levels=levels),
     ]
     caption = (
-        "Mean over seeds, range shaded. A network that guesses the class has the upper dotted line's loss, "
+        "A network that guesses the class has the upper dotted line's loss, "
         "one that knows the superclass and guesses among its classes the lower one's: there the paper's "
         "rows that are told the superclass begin."
     )
@@ -160,12 +160,21 @@ def _drawing(
     return Drawing(
         name,
         title,
-        caption + ended_early(lines),
+        f"{caption} {_counted(lines)}{ended_early(lines)}",
         f"Curves by epoch of {', '.join(dict.fromkeys(p.title for p in panels))}, for {', '.join(labels)}.",
         lines,
         lambda figure: _paint(figure, panels, columns, evidence),
         (PAGE, height),
     )
+
+
+def _counted(lines: list[Line]) -> str:
+    """Of how many runs the lines are."""
+    counts = sorted({line["runs"] for line in lines})
+    if counts[-1] == 1:
+        return "Lines are single runs."
+    several = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"Lines are means over {several} seeds, with the range shaded where no other band is named."
 
 
 def _lines(panel: Panel, row: TableRow, evidence: Evidence) -> list[Line]:

@@ -1,6 +1,6 @@
 """All figures, in the order in which they are shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from cbnorm.report.figures.drawing import Drawing, drawn, write
 from cbnorm.report.figures.forest import forest
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.ksweep import k_sweep
-from cbnorm.report.figures.looks import distributions, planes
+from cbnorm.report.figures.looks import distributions, planes_of_cnn, planes_of_densenet
 from cbnorm.report.figures.material import Maker, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
 from cbnorm.report.figures.seeds import seeds
 from cbnorm.report.figures.table1 import table1
+from cbnorm.runs.files import write_bytes
 
 #: By name; the numbers are the paper's.
 FIGURES: dict[str, Maker] = {
@@ -25,9 +26,10 @@ FIGURES: dict[str, Maker] = {
     "seeds needed": seeds,
     "K sweep": k_sweep,
     "Table I": table1,
-    "figures 1 and 9": planes,
+    "figure 1": planes_of_cnn,
     "figure 2": distributions,
     "figures 6 to 8": densenet,
+    "figure 9": planes_of_densenet,
     "figure 10": distances,
     "figure 11": samples,
     "figure 12": gradients,
@@ -60,8 +62,10 @@ def write_figures(material: Material, out: Path) -> str:
     Returns:
         What was done, for people.
     """
-    lines = []
+    lines, drawings = [], []
     for made in figures(material):
+        if isinstance(made, Drawing):
+            drawings.append(made)
         if isinstance(made, Skipped):
             lines.append(f"{made.name}: skipped, {made.reason}")
         elif drawn(out, made):
@@ -69,4 +73,12 @@ def write_figures(material: Material, out: Path) -> str:
         else:
             paths = write(made, out)
             lines.append(f"{made.name}: {', '.join(path.suffix[1:] for path in paths)} in {out}")
+    if drawings:
+        write_bytes(out / "README.md", captions(drawings).encode())
     return "\n".join(lines)
+
+
+def captions(drawings: Iterable[Drawing]) -> str:
+    """What is to be known beside the figures of a folder, as a page that shows them."""
+    parts = [f"## {one.title}\n\n![{one.title}]({one.name}.png)\n\n{one.caption}\n" for one in drawings]
+    return "\n".join(["# Figures\n", *parts])

@@ -15,6 +15,8 @@ from cbnorm.report.statistics import seeds_needed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Tables of one network, on real images at one budget.
+_TABLES = ("table5", "ucb_forms", "k_sweep", "spread")
 _GAPS = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 _SDS = ((0.25, (0, (1, 1))), (0.5, "-"), (1.0, (0, (5, 2))))
 
@@ -25,7 +27,7 @@ def seeds(material: Material) -> Made:
     if not family or material.entry("table5") is None:
         return "there is no Table V"
     level = ALPHA / 2 / len(family)
-    measured = _measured(material)
+    measured, count = _measured(material)
     sds = [*(sd for sd, _ in _SDS), *([measured] if measured else [])]
     lines: list[Line] = [
         {"difference": gap, "sd": sd, "seeds": seeds_needed(gap, sd, level, wanted=POWER, most=2000)}
@@ -33,10 +35,10 @@ def seeds(material: Material) -> Made:
         for gap in _GAPS
     ]
     gaps = sorted({claim.gap for claim in family if claim.gap})
+    rows = "the row that has" if count == 1 else f"the {count} rows that have"
     spread = (
-        f"The runs here have a standard deviation of {measured:.2f} over seeds, the root of the mean "
-        "variance "
-        f"of rows with {LEAST_SEEDS} seeds or more (crosses). "
+        f"Crosses: the spread of the runs here, {measured:.2f}, the root of the mean variance of {rows} "
+        f"{LEAST_SEEDS} seeds or more. "
         if measured
         else f"No row has {LEAST_SEEDS} seeds yet, so that the spread is assumed. "
     )
@@ -56,15 +58,17 @@ def seeds(material: Material) -> Made:
     ]
 
 
-def _measured(material: Material) -> float | None:
-    """Root of the mean variance over rows with enough seeds, of Table V's primary endpoint."""
-    cells = [row.main[-1] for block in material.blocks("table5") for row in block.rows if row.main]
+def _measured(material: Material) -> tuple[float | None, int]:
+    """Root of the mean variance over rows of Table V's network with enough seeds, and their number."""
+    blocks = [block for name in _TABLES for block in material.blocks(name)]
+    # A run stands in several of these tables.
+    cells = {row.main[-1].runs: row.main[-1] for block in blocks for row in block.rows if row.main}
     variances = [
         float(np.var(cell.values, ddof=1))
-        for cell in cells
+        for cell in cells.values()
         if len(cell.values) >= LEAST_SEEDS and cell.metric == PRIMARY_METRIC
     ]
-    return float(np.sqrt(np.mean(variances))) if variances else None
+    return (float(np.sqrt(np.mean(variances))) if variances else None), len(variances)
 
 
 def _paint(figure: "Figure", lines: list[Line], measured: float | None, gaps: list[float]) -> None:
@@ -72,7 +76,7 @@ def _paint(figure: "Figure", lines: list[Line], measured: float | None, gaps: li
     for sd, dashes in _SDS:
         own = [line for line in lines if line["sd"] == sd and line["seeds"]]
         label = f"standard deviation {sd:g}"
-        axis.plot(*_xy(own), linestyle=dashes, color=FOREGROUND, marker=".", label=label)
+        axis.plot(*_xy(own), linestyle=dashes, color=FOREGROUND, label=label)
     if measured:
         own = [line for line in lines if line["sd"] == measured and line["seeds"]]
         axis.plot(*_xy(own), "x", color="#c0392b", label=f"measured: {measured:.2f}")

@@ -67,6 +67,8 @@ def style() -> Any:
         "ytick.labelsize": 6.5,
         "legend.fontsize": 6.5,
         "legend.frameon": False,
+        # Long enough to show the dashes beside the mark.
+        "legend.handlelength": 4.5,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
