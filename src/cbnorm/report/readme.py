@@ -43,9 +43,7 @@ def made(material: Material, date: str) -> str:
     summary = tally(verdicts).removesuffix(".")
     lines = [f"**{summary}.** {basis(verdicts)}".rstrip(), "", *_decided(verdicts), ""]
     lines += [*_figure(material), *_table(material)]
-    lines.append(
-        f"Made on {date} from {len(records)} runs ({hours(records):.0f} hours) on {places}."
-    )
+    lines.append(f"Made on {date} from {len(records)} runs ({hours(records):.0f} hours) on {places}.")
     return "\n".join(lines) + "\n"
 
 
