@@ -56,9 +56,9 @@ def _distances(block: Block) -> Drawing | None:
         slug("fig10", block.dataset, block.budget, block.protocol),
         f"Fig. 10: distance of generated images, {place(block)}",
         "Lower is better. Filled marks: samples made in evaluation mode; hollow: by the statistics of "
-        "their own "
-        "batch. The dotted line, where there is one, is what as many held-out real images get. Each distance "
-        f"is named after its features; only FID can be set beside the paper's. {_sizes(block, rows)}{beside}",
+        "their own batch. The dotted line, where there is one, is what as many held-out real images get. "
+        "Each distance is named after its features; only FID can be set beside the paper's. "
+        f"{_sizes(block, rows)}{beside}",
         "Distances by epoch: "
         + " ".join(f"{one['row']} {one['metric']} {one['epoch']}: {one['mean']:.4g}." for one in lines[-12:]),
         lines,

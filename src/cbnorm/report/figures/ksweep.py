@@ -42,9 +42,8 @@ def _figure(block: Block) -> Drawing:
         slug("k-sweep", block.dataset, block.budget, block.protocol),
         f"Number of clusters or components, {place(block)}",
         "Test accuracy of the weights with the best validation accuracy at learning rate 0.001: mean over "
-        f"seeds with the range (n = {' or '.join(map(str, seeds))}). One cluster is a learned affine map; "
-        "one "
-        "component is batch normalization without it.",
+        f"seeds with the range (n = {' or '.join(map(str, seeds))}). One cluster of SCB-Norm is one learned "
+        "affine map; one component of UCB-Norm is batch normalization without gamma and beta.",
         "Accuracy by K. " + " ".join(f"{one['norm']} K={one['K']}: {one['accuracy']:.2f}." for one in lines),
         lines,
         lambda figure: _paint(figure, lines),

@@ -105,8 +105,7 @@ def _planes(number: str) -> Callable[[Block, str, Seen], list[Drawing]]:
                 name,
                 title,
                 f"{basis} Weights with the best validation accuracy. Above coloured by the true class, "
-                "below by "
-                "the predicted one, as in the paper: colours of predictions always look tidier."
+                "below by the predicted one, as in the paper: colours of predictions always look tidier."
                 + _missing(seen),
                 _spoken(final),
                 final,
@@ -120,9 +119,9 @@ def _planes(number: str) -> Callable[[Block, str, Seen], list[Drawing]]:
                 Drawing(
                     f"{name}-moments",
                     f"{title}, over training",
-                    f"{basis} Weights with the best validation accuracy until each moment, coloured by the "
-                    "true "
-                    f"class, the first {_FEW} images; every panel has a plane of its own.{_missing(several)}",
+                    f"{basis} Weights with the best validation accuracy until each moment, coloured by "
+                    f"the true class, the first {_FEW} images; every panel has a plane of its "
+                    f"own.{_missing(several)}",
                     _spoken(lines),
                     lines,
                     lambda figure: _paint_moments(figure, several),
@@ -212,14 +211,11 @@ def _distributions(block: Block, kind: str, seen: Seen) -> list[Drawing]:
     drawing = Drawing(
         _name("2", block, kind),
         f"Fig. 2: distributions after the replaced layer, {place(block)}, {kind}",
-        "Values of seven channels for a batch of 256 test images in evaluation mode: histogram, mixture of "
-        "three "
-        "components fitted to each channel (solid) and its components (dashed), from the 0.5th to the 99.5th "
-        "percentile. g: skewness, k: excess kurtosis, D: Kolmogorov-Smirnov distance to the normal "
-        "distribution "
-        "of the same mean and deviation; all are 0 for a normal distribution. Medians over all channels of "
-        "|g|, "
-        f"k and D: {medians}.{_missing(seen)}",
+        "Values of seven channels for a batch of 256 test images in evaluation mode: histogram, mixture "
+        "of three components fitted to each channel (solid) and its components (dashed), from the 0.5th "
+        "to the 99.5th percentile. g: skewness, k: excess kurtosis, D: Kolmogorov-Smirnov distance to "
+        "the normal distribution of the same mean and deviation; all are 0 for a normal distribution. "
+        f"Medians over all channels of |g|, k and D: {medians}.{_missing(seen)}",
         f"Histograms of channels. Medians over channels of skewness, kurtosis and distance: {medians}.",
         lines,
         lambda figure: _paint_distributions(figure, seen),

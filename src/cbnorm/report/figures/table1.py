@@ -34,12 +34,10 @@ def table1(material: Material) -> Made:
             "table1",
             "Table I, measured",
             "Training step of one layer (forward and backward, float32, channels last, fastest round), "
-            "what it "
-            "allocates at most in units of its input, and how many values it keeps (trained or running), "
-            "with "
-            "one of K, C and n varied around 3, 128 and 16,384. Growth of the time with each, as the "
-            "exponent "
-            f"of a fitted power: {_exponents(lines)}. The paper's Table I has 0 for SCB-Norm and UCB-Norm.",
+            "what it allocates at most in units of its input, and how many values it keeps (trained or "
+            "running), with one of K, C and n varied around 3, 128 and 16,384. Growth of the time with "
+            f"each, as the exponent of a fitted power: {_exponents(lines)}. The paper's Table I has 0 for "
+            "SCB-Norm and UCB-Norm.",
             f"Growth of the time as exponents of a power. {_exponents(lines)}.",
             lines,
             lambda figure: _paint(figure, lines),
