@@ -89,7 +89,7 @@ profile-train: $(READY) ## Where the time of a training step goes; traces in tra
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/profile_train.py --device $(DEVICE) $(ARGS)
 
 docs-protocols: $(READY) ## Make docs/protocols.md from the configs
-	$(BIN)/python -m cbnorm.report.protocols > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
+	$(BIN)/python -m cbnorm.report.protocols_page > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
 
 published: $(READY) ## Make all that follows from results/records: tables, pages, what they quote, figures, the README's part
 	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.published

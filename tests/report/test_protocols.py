@@ -17,12 +17,10 @@ from cbnorm.report.protocols import (
     Detail,
     Part,
     cell,
-    multiplications,
-    page,
-    parameters,
     read_details,
     setting,
 )
+from cbnorm.report.protocols_page import multiplications, page, parameters
 
 PARTS = (TABLE5, TABLE6, TABLE7, TABLE8, DENSENET, DCGAN)
 DETAILS = [(part, detail) for part in PARTS for detail in read_details(part.experiment)]
