@@ -83,7 +83,8 @@ def write(
         folder = root / entry["id"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").write_text(json.dumps(entry))
-        epochs = (history or {}).get(entry["id"], [entry["metrics"]["moments"][-1]["val_accuracy"]])
+        read = entry["metrics"]["moments"]
+        epochs = (history or {}).get(entry["id"], [read[-1]["val_accuracy"] if read else None])
         lines = [{"epoch": n, "val_accuracy": value} for n, value in enumerate(epochs, 1)]
         (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         if images:

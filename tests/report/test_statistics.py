@@ -201,5 +201,5 @@ def test_the_page_of_rules_states_the_numbers_that_are_computed() -> None:
     assert f"| seeds per row | {' | '.join(str(seeds) for _, seeds, _ in steps)} |" in page
     assert f"| gain in points | {' | '.join(f'{gain:.1f}' for gain in gains)} |" in page
     assert f"({worth_pairing(5):.2f} at 5 seeds, {worth_pairing(10):.2f} at 10)" in page
-    assert f"Below {BOOTSTRAP_SEEDS} seeds" in page
+    assert f"From {BOOTSTRAP_SEEDS} seeds\n" in page
     assert all(f"{100 * level:g} %" in page for *_, level in steps)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cbnorm.report.endpoints import PRIMARY_METRIC
+from cbnorm.report.policy import looks
 from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, apart_from_runs, budget_is_full
 from cbnorm.runs.files import write_bytes
 
@@ -124,14 +125,24 @@ def remark_of(told: Verdict) -> str:
     """What has to be known beside a verdict, with the seeds that it would take."""
     parts = [told.remark]
     if told.verdict == "inconclusive" and told.needed is not None:
-        points = told.claim.metric == PRIMARY_METRIC
-        gap = "1 point" if points else f"a difference of {told.claim.planned:g}"
-        if budget_is_full(told) and told.claim.gap:
-            gap = f"the published {told.claim.gap:g}"
-        parts.append(f"{told.needed} seeds would find {gap}")
+        parts.append(_wanted(told))
     if told.verdict == "inconclusive" and told.detectable is not None:
         parts.append(f"{told.detectable:.{told.claim.digits - 1}f} can be found")
     return "; ".join(part for part in parts if part)
+
+
+def _wanted(told: Verdict) -> str:
+    """How many seeds would decide."""
+    claim = told.claim
+    *_, (_, most, _) = looks(claim.seeds)
+    count = f"{told.needed} seeds" if told.needed else f"more than {most} seeds"
+    if claim.kind == "equivalence":
+        return f"{count} would show that equal rows are equal"
+    gap = claim.at_least + claim.planned
+    if budget_is_full(told) and claim.gap:
+        return f"{count} would find the published {claim.gap:g}"
+    unit = " point" + "s" * (gap != 1) if claim.metric == PRIMARY_METRIC else ""
+    return f"{count} would find {'' if unit else 'a difference of '}{gap:g}{unit}"
 
 
 def _text(value: float | None, digits: int = 2) -> str:

@@ -79,14 +79,22 @@ def _endpoint(line: dict[str, str]) -> tuple[str, Endpoint]:
 
 
 def value_at(record: Record, percent: int, reading: str, metric: str = PRIMARY_METRIC) -> float | None:
-    """A metric at a moment; a diverged run counts with what it had when it ended."""
+    """A metric at a moment; a diverged run counts with what it had when it ended, or as one that guesses."""
     readings = record["metrics"]["moments"]
     for entry in readings:
         if entry["percent"] == percent:
             return _number(entry, reading, metric)
-    if record["status"] == "diverged" and readings:
-        return _number(readings[-1], reading, metric)
-    return None
+    if record["status"] != "diverged":
+        return None
+    last = readings[-1] if readings else {reading: _guessing(record, metric)}
+    return _number(last, reading, metric)
+
+
+def _guessing(record: Record, metric: str) -> dict[str, float]:
+    """What a run that diverged before anything was read counts with: the accuracy of guessing."""
+    classes = record["data"].get("classes")
+    lead = metric.rpartition(".")[0]
+    return {f"{lead}.{PRIMARY_METRIC}".removeprefix("."): 100 / classes} if classes else {}
 
 
 def _number(entry: Record, reading: str, metric: str) -> float | None:
@@ -101,6 +109,8 @@ def _number(entry: Record, reading: str, metric: str) -> float | None:
 def best_validation(record: Record) -> float | None:
     """Best validation accuracy of the whole run, in per cent."""
     moments = record["metrics"]["moments"]
+    if not moments and record["status"] == "diverged":
+        return _guessing(record, PRIMARY_METRIC).get(PRIMARY_METRIC)
     return float(moments[-1]["val_accuracy"]) if moments and "val_accuracy" in moments[-1] else None
 
 

@@ -1,7 +1,7 @@
 """What lies beside the records: epochs and predictions of runs, read once, from one store or several."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class Evidence:
 
     def _history(self, run: str) -> tuple[dict[str, Any], ...]:
         """The epochs of a run; none if they were lost or damaged."""
-        for store in self.stores:
+        # Another store may hold the beginning of the same run.
+        for store in sorted(self.stores, key=lambda store: not _ended(store, run)):
             try:
                 rows = store.history(run)
             except CbnormError:
@@ -63,13 +64,27 @@ class Evidence:
     def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
         """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""
         lead = f"{condition}." if condition else ""
-        folder = self.folder(run)
+        record = self._known.get(run, {})
+        if record.get("status") == "diverged" and record["metrics"]["moments"]:
+            epoch = min(epoch, record["metrics"]["moments"][-1]["epoch"])
+        paths = (store.folder(run) / "predictions.npz" for store in self.stores)
         try:
-            if folder is None:
-                return None
-            with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            path = next(path for path in paths if path.is_file())
+            with np.load(path, allow_pickle=False) as arrays:
                 labels = arrays[f"{lead}labels" if f"{lead}labels" in arrays else "labels"]
                 right = arrays[f"{lead}{reading}_epoch{epoch}"] == labels
                 return np.asarray(right, dtype=bool)
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, ValueError, StopIteration):
             return None
+
+    @cached_property
+    def _known(self) -> dict[str, Record]:
+        return {record["id"]: record for record in self.records.all}
+
+
+def _ended(store: Store, run: str) -> bool:
+    """Whether a run ended there with numbers."""
+    try:
+        return store.status(run) in {"done", "diverged"}
+    except CbnormError:
+        return False

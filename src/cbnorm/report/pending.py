@@ -27,12 +27,30 @@ class Pending:
     supports: float = 1.0
     refutes: float = 1.0
 
+    def compose(self, parts: "list[Pending]") -> None:
+        """Take the parts that the claim is made of, if any of them has values."""
+        if any(part.sample for part in parts):
+            self.parts = parts
+        else:
+            self.reason = parts[0].reason
+
+    def settle(self) -> None:
+        """After the looks: one part may have decided; if not, all are needed."""
+        lacking = [part.reason for part in self.parts if part.reason]
+        if lacking and not self.verdict:
+            self.reason, self.parts = lacking[0], []
+
     @property
     def available(self) -> int:
-        """Seeds that all rows share; for a composed claim, the least over its parts."""
+        """Seeds that all rows share; for a composed claim, the most over its parts: one part may decide."""
         if self.parts:
-            return min(part.available for part in self.parts)
+            return max(part.available for part in self.parts)
         return len(self.sample.seeds) if self.sample else 0
+
+    @property
+    def complete(self) -> int:
+        """Seeds that the rows of all parts share."""
+        return min(part.available for part in self.parts) if self.parts else self.available
 
 
 def look(family: Sequence[Pending], evidence: Evidence) -> None:
@@ -45,10 +63,11 @@ def look(family: Sequence[Pending], evidence: Evidence) -> None:
         supported, refuted = decide(p[:, 0], p[:, 1], level)
         adjusted = np.stack([holm(p[:, 0]), holm(p[:, 1])], axis=-1).tolist()
         for entry, yes, no, both in zip(family, supported, refuted, adjusted, strict=True):
-            if entry.available >= seeds and not entry.verdict:
+            word = _word(entry.claim, supported=bool(yes), refuted=bool(no))
+            if not entry.verdict and (entry.complete >= seeds or (word and entry.available >= seeds)):
                 entry.look, entry.seeds = number, seeds
                 entry.supports, entry.refutes = both
-                entry.verdict = _word(entry.claim, supported=bool(yes), refuted=bool(no))
+                entry.verdict = word
 
 
 def _word(claim: Claim, *, supported: bool, refuted: bool) -> str:

@@ -13,6 +13,7 @@ from cbnorm.report.statistics import (
     holm,
     p_above,
     p_below,
+    power,
 )
 
 #: Chance per family of claims and direction that any verdict is false, all looks together.
@@ -40,6 +41,37 @@ def looks(planned: int) -> Iterator[tuple[int, int, float]]:
     """
     for look in range(LOOKS):
         yield look + 1, planned * 2**look, ALPHA / 2 ** (look + 1)
+
+
+def look_that_finds(
+    gap: float,
+    sd: float,
+    planned: int,
+    size: int,
+    spread: float,
+    *,
+    wanted: float = POWER,
+    pairs: bool = False,
+) -> int:
+    """Seeds of the first planned look that finds a true difference; 0 if none does.
+
+    Args:
+        gap: The difference, less what is claimed to be exceeded.
+        sd: Standard deviation over seeds, of rows or, in pairs, of their differences.
+        planned: Seeds of the first look.
+        size: Claims of the family.
+        spread: As of :func:`cbnorm.report.statistics.power`.
+        wanted: With which chance.
+        pairs: Whether seeds are compared one by one.
+    """
+    if gap <= 0:
+        return 0
+    enough = (
+        seeds
+        for _, seeds, level in looks(planned)
+        if power(gap, sd, seeds, level / size, spread, pairs=pairs) >= wanted
+    )
+    return next(enough, 0)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from cbnorm.config.canonical import flatten
 from cbnorm.report.endpoints import Record
 from cbnorm.runs.identity import row_of
+from cbnorm.runs.records import agree
 
 
 class Records:
@@ -24,9 +25,11 @@ class Records:
             known = by_id.setdefault(record["id"], record)
             if known is record:
                 continue
-            if _numbers(known) != _numbers(record):
+            # What failed is trained again, whatever it would have given.
+            failed = [one["status"] == "failed" for one in (known, record)]
+            if not any(failed) and not _same(known, record):
                 self.conflicts[record["id"]] = "in conflict: two records of this run have other numbers"
-            if _rank(record) < _rank(known):
+            if (failed[1], _rank(record)) < (failed[0], _rank(known)):
                 by_id[record["id"]] = record
         self.all = [by_id[run] for run in sorted(by_id)]
 
@@ -69,10 +72,11 @@ class Records:
         return found
 
 
-def _numbers(record: Record) -> tuple[Any, ...]:
-    return record["status"], record.get("metrics")
+def _same(one: Record, other: Record) -> bool:
+    return one["status"] == other["status"] and agree(one.get("metrics"), other.get("metrics"))
 
 
-def _rank(record: Record) -> str:
-    """Which of two records with the same numbers is shown: any, but always the same one."""
-    return repr(sorted(flatten(record).items(), key=lambda item: item[0]))
+def _rank(record: Record) -> tuple[int, str]:
+    """Which of two records with the same numbers is shown: the richer one, and always the same."""
+    metrics = flatten({"metrics": record.get("metrics") or {}})
+    return -len(str(metrics)), repr(sorted(flatten(record).items(), key=lambda item: item[0]))

@@ -12,6 +12,7 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.pool import Records
 from cbnorm.report.summary import collect_all
 from cbnorm.runs.files import cannot_read, write_bytes
+from cbnorm.runs.records import agree
 from cbnorm.runs.store import Store
 
 #: What is published of a run, the record last, so that a run is there whole or not at all.
@@ -92,7 +93,7 @@ def _dirty(record: Record) -> str:
 
 def _conflict(record: Record, there: dict[str, Record]) -> str:
     other = there.get(record["id"])
-    if other is None or other.get("metrics") == record.get("metrics"):
+    if other is None or agree(other.get("metrics"), record.get("metrics")):
         return ""
     return "in conflict with the published record, which is kept"
 

@@ -1,6 +1,6 @@
 """The values that a claim compares, seed by seed, and the test of one comparison."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from cbnorm.report.statistics import Array, Estimate, estimate
 
 #: Twice the seeds of the last look; epochs of further runs are not read.
 _MOST_SEEDS = 80
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Sample:
         take: Values of shape (rows, count) for the first so many seeds.
         cells: The compared cell of every row.
         others: Rows of the same block that take no part, to decide about pairs.
+        goal: The cell whose runs say what has to be reached, for a claim about speed.
     """
 
     claim: Claim
@@ -38,11 +40,13 @@ class Sample:
     take: Callable[[int], Array]
     cells: tuple[Cell, ...]
     others: tuple[Cell, ...]
+    goal: Cell | None = None
 
     def runs(self, count: int) -> tuple[str, ...]:
         """Ids of the runs of the first so many seeds, row by row."""
         wanted = self.seeds[:count]
-        return tuple(run for cell in self.cells for run in _pick_runs(cell, wanted))
+        cells = dict.fromkeys([*self.cells, *([self.goal] if self.goal else [])])
+        return tuple(dict.fromkeys(run for cell in cells for run in _pick_runs(cell, wanted)))
 
     def bystanders(self, count: int) -> Array:
         """Values of the other rows that have all of these seeds, shape (others, count)."""
@@ -77,6 +81,10 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     if lacking:
         return f"not run: no run of {', '.join(lacking)}"
     known = {label: cell for label, cell in cells.items() if cell is not None}
+    silent = [label for label, cell in known.items() if set(_row(rows, label).diverged) - set(cell.runs)]
+    if silent:
+        # Other seeds in their place would be a choice by outcome.
+        return f"runs of {', '.join(silent)} diverged without a value"
     seeds = sorted(set.intersection(*(set(cell.seeds) for cell in known.values())))
     compared = tuple(known[label] for label in weights)
     others: tuple[Cell, ...] = ()
@@ -89,10 +97,29 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
         take = _epochs(compared_rows, present[reference], seeds, evidence)
     else:
         take = lambda count: np.array([_pick(cell, seeds[:count]) for cell in compared])  # noqa: E731
-        free = (row.cell(percent, metric=metric) for row in block.rows if row.label not in rows)
-        others = tuple(cell for cell in free if cell is not None and cell.values)
+        others = tuple(_bystanders(block, claim, percent, metric, compared))
     sides = np.array(list(weights.values()))
-    return Sample(claim, tuple(weights), sides, tuple(seeds), take, compared, others)
+    goal = known.get(reference)
+    return Sample(claim, tuple(weights), sides, tuple(seeds), take, compared, others, goal)
+
+
+def _row(rows: Mapping[str, TableRow | None], label: str) -> TableRow:
+    row = rows[label]
+    assert row is not None  # noqa: S101 (tells the type checker)
+    return row
+
+
+def _bystanders(
+    block: Block, claim: Claim, percent: int, metric: str, compared: Sequence[Cell]
+) -> Iterator[Cell]:
+    """Cells of runs that take no part, on the same data; of a run that is read in several ways the first."""
+    known = {run for cell in compared for run in cell.runs}
+    for row in block.rows:
+        cell = row.cell(percent, metric=metric)
+        same = (row.dataset or block.dataset) == claim.dataset
+        if same and cell is not None and cell.values and known.isdisjoint(cell.runs):
+            known |= set(cell.runs)
+            yield cell
 
 
 def _pick(cell: Cell, seeds: Sequence[int]) -> list[float]:
@@ -120,7 +147,8 @@ def _epochs(
 
     def take(count: int) -> Array:
         wanted = seeds[:count]
-        goal = float(np.mean([reference.validation[seed] for seed in wanted]))
+        # A mean may be rounded up above all of its values.
+        goal = float(np.mean([reference.validation[seed] for seed in wanted])) - _ROUNDING
         return np.array([[_share(row, run, goal, evidence) for run in _runs(row, wanted)] for row in rows])
 
     return take
@@ -131,7 +159,7 @@ def _moments(rows: Sequence[TableRow], reference: Cell, seeds: Sequence[int]) ->
 
     def take(count: int) -> Array:
         wanted = seeds[:count]
-        goal = float(np.mean(_pick(reference, wanted)))
+        goal = float(np.mean(_pick(reference, wanted))) + _ROUNDING
         return np.array([[_first(row, reference.metric, seed, goal) for seed in wanted] for row in rows])
 
     return take

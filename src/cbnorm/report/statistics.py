@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 Array = NDArray[np.float64]
+_ROUNDING = 1e-12
 
 
 class Estimate(NamedTuple):
@@ -47,7 +48,7 @@ def welch(values: ArrayLike, weights: ArrayLike) -> Estimate:
     """
     values, weights = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
     seeds = values.shape[-1]
-    parts = weights**2 * values.var(axis=-1, ddof=1) / seeds
+    parts = weights**2 * _variance(values) / seeds
     variance = parts.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(variance > 0, variance**2 / (parts**2).sum(-1) * (seeds - 1), seeds - 1)
@@ -56,9 +57,11 @@ def welch(values: ArrayLike, weights: ArrayLike) -> Estimate:
 
 def paired(values: ArrayLike, weights: ArrayLike) -> Estimate:
     """The difference taken seed by seed, for rows that share what a seed decides; arguments as of `welch`."""
-    per_seed = np.einsum("...rs,r->...s", np.asarray(values, dtype=float), np.asarray(weights, dtype=float))
+    values = np.asarray(values, dtype=float)
+    per_seed = np.einsum("...rs,r->...s", values, np.asarray(weights, dtype=float))
     seeds = per_seed.shape[-1]
-    error = per_seed.std(axis=-1, ddof=1) / np.sqrt(seeds)
+    largest = np.abs(values).max(axis=(-2, -1))
+    error = np.sqrt(_variance(per_seed, largest) / seeds)
     return Estimate(per_seed.mean(-1), error, np.full(error.shape, float(seeds - 1)))
 
 
@@ -72,10 +75,19 @@ def correlation(values: ArrayLike) -> Array:
     if rows < 2:
         return np.zeros(values.shape[:-2])
     centred = values - values.mean(-1, keepdims=True)
-    sd = values.std(axis=-1, ddof=1, keepdims=True)
+    sd = np.sqrt(_variance(values))[..., None]
     standard = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
     total = (standard.sum(-2) ** 2).sum(-1) / (seeds - 1)
-    return (total - rows) / (rows * (rows - 1))
+    # Rows that don't vary tell nothing.
+    alive = (sd > 0).sum((-2, -1))
+    return np.where(alive > 1, (total - alive) / np.maximum(alive * (alive - 1), 1), 0.0)
+
+
+def _variance(values: Array, largest: ArrayLike | None = None) -> Array:
+    """Sample variance over the last axis; 0 where it is but the rounding of equal values."""
+    found = values.var(axis=-1, ddof=1)
+    size = np.abs(values).max(axis=-1) if largest is None else np.asarray(largest)
+    return np.where(found > (_ROUNDING * size) ** 2, found, 0.0)
 
 
 def worth_pairing(seeds: int) -> float:
@@ -156,7 +168,9 @@ def holm(p: ArrayLike) -> Array:
     return found
 
 
-def power(gap: float, sd: float, seeds: int, alpha: float, spread: float = 2.0) -> float:
+def power(
+    gap: float, sd: float, seeds: int, alpha: float, spread: float = 2.0, *, pairs: bool = False
+) -> float:
     """Chance that a one-sided test at level alpha finds a true difference.
 
     Args:
@@ -165,12 +179,13 @@ def power(gap: float, sd: float, seeds: int, alpha: float, spread: float = 2.0) 
         seeds: Seeds per row.
         alpha: Level of the test; alpha over the number of comparisons under Holm's correction.
         spread: Sum of the squared weights of the comparison; 2 for one row against another.
+        pairs: The test compares seed by seed; then `sd` is that of the differences, and `spread` 1.
     """
     if sd <= 0:
         return float(gap > 0)
     # Welch's degrees of freedom are estimated; these are their usual value for two rows of equal spread.
     each = seeds - 1
-    freedom = each * (2 * each + 2) / (each + 2)
+    freedom = each if pairs else each * (2 * each + 2) / (each + 2)
     shift = gap / (sd * np.sqrt(spread / seeds))
     critical = special.stdtrit(freedom, 1 - alpha)
     missed = special.nctdtr(freedom, shift, critical)
@@ -198,7 +213,9 @@ def seeds_needed(
     return high
 
 
-def detectable(sd: float, seeds: int, alpha: float, *, wanted: float = 0.8, spread: float = 2.0) -> float:
+def detectable(
+    sd: float, seeds: int, alpha: float, *, wanted: float = 0.8, spread: float = 2.0, pairs: bool = False
+) -> float:
     """Smallest true difference that is found with the wanted power.
 
     >>> round(detectable(0.5, 5, 0.05), 2)
@@ -207,9 +224,10 @@ def detectable(sd: float, seeds: int, alpha: float, *, wanted: float = 0.8, spre
     if sd <= 0:
         return 0.0
     low, high = 0.0, sd
-    while power(high, sd, seeds, alpha, spread) < wanted:
+    while power(high, sd, seeds, alpha, spread, pairs=pairs) < wanted:
         high *= 2
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, sd, seeds, alpha, spread) >= wanted else (middle, high)
+        enough = power(middle, sd, seeds, alpha, spread, pairs=pairs) >= wanted
+        low, high = (low, middle) if enough else (middle, high)
     return high

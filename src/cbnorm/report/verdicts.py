@@ -9,9 +9,9 @@ from cbnorm.report.costs import cost_verdict, count_verdict
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim, names, read_claims
 from cbnorm.report.pending import Pending, difference, look, tested
-from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER
+from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER, look_that_finds
 from cbnorm.report.samples import sample
-from cbnorm.report.statistics import detectable, interval, seeds_needed
+from cbnorm.report.statistics import Array, detectable, interval
 
 #: The verdict on a claim whose rows have no run at all.
 NOT_RUN = "not run"
@@ -41,7 +41,8 @@ class Verdict:
         refutes: P-value against it, likewise.
         method: How the difference was tested.
         detectable: The true difference that so many seeds find with 80 % chance.
-        needed: Seeds per row that find the published gap with 80 % chance (below budget full: five margins).
+        needed: Seeds of the planned look that finds the published gap with 80 % chance (below budget full:
+            five margins), or that shows the equality of equal rows; 0 if none does.
         runs: The runs that it rests on.
     """
 
@@ -96,17 +97,16 @@ def _judge_place(
     claims: Sequence[Claim], blocks: Sequence[Block], evidence: Evidence, budget: str, protocol: str
 ) -> Iterator[Verdict]:
     pending = {claim.id: _pending(claim, blocks, evidence, budget) for claim in claims}
-    for entry in pending.values():
-        if entry.claim.kind in _COMPOSED and not entry.reason:
-            entry.parts = [pending[name] for name in names(entry.claim.a)]
-            lacking = next((part.reason for part in entry.parts if part.reason), "")
-            entry.reason, entry.parts = lacking, [] if lacking else entry.parts
     families: dict[str, list[Pending]] = defaultdict(list)
     for entry in pending.values():
+        if entry.claim.kind in _COMPOSED and not entry.reason:
+            entry.compose([pending[name] for name in names(entry.claim.a)])
         if entry.claim.family and not entry.claim.testable:
             families[entry.claim.family].append(entry)
     for family in families.values():
         look(family, evidence)
+    for entry in pending.values():
+        entry.settle()
     for entry in pending.values():
         if entry.sample or entry.parts or entry.reason not in {"", NOT_RUN}:
             size = len(families.get(entry.claim.family, [entry]))
@@ -141,8 +141,8 @@ def _verdict(entry: Pending, place: tuple[str, str], size: int, evidence: Eviden
         told = replace(told, verdict=entry.verdict or "inconclusive", used=entry.seeds)
         told = replace(told, supports=entry.supports, refutes=entry.refutes, remark=_remark(entry))
     else:
-        told = replace(told, remark=f"{entry.available} of {claim.seeds} seeds so far")
-    if not entry.available:
+        told = replace(told, remark=f"{entry.complete} of {claim.seeds} seeds so far", seeds=entry.complete)
+    if not told.seeds:
         return told
     return _composed(told, entry) if entry.parts else _estimated(told, entry, size, evidence)
 
@@ -157,29 +157,46 @@ def _remark(entry: Pending) -> str:
 def _composed(told: Verdict, entry: Pending) -> Verdict:
     """The part on which a composed claim hangs: the best of any, the worst of all."""
     count = told.used or told.seeds
-    parts = [difference(part, count) for part in entry.parts]
-    return replace(told, difference=min(parts) if entry.claim.kind == "all" else max(parts))
+    parts = [part for part in entry.parts if part.available >= count]
+    differences = [difference(part, count) for part in parts]
+    runs = dict.fromkeys(run for part in parts if part.sample for run in part.sample.runs(count))
+    worst = min(differences) if entry.claim.kind == "all" else max(differences)
+    return replace(told, difference=worst, runs=tuple(runs))
 
 
 def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> Verdict:
     """The estimate beside the verdict; below three seeds, the plain difference and nothing else."""
-    taken, claim, count = entry.sample, entry.claim, told.used or told.seeds
+    taken, count = entry.sample, told.used or told.seeds
     assert taken is not None  # noqa: S101 (tells the type checker)
     told = replace(told, difference=difference(entry, count), runs=taken.runs(count))
     if count < LEAST_SEEDS:
         return told
     shown = tested(entry, count, evidence)
+    told = replace(told, method=shown.method)
+    if not shown.found.error:
+        still = "no value varies: nothing to test"
+        return replace(told, remark=f"{told.remark}; {still}".removeprefix("; "))
     low, high = interval(shown.found)
-    told = replace(told, low=float(low), high=float(high), method=shown.method)
-    sd = float(taken.take(count).var(axis=-1, ddof=1).mean()) ** 0.5
-    spread = float((taken.weights**2).sum())
-    level = ALPHA / 2 ** max(entry.look, 1) / size
-    gap = claim.gap if budget_is_full(told) and claim.gap else claim.planned
-    return replace(
-        told,
-        detectable=detectable(sd, count, level, wanted=POWER, spread=spread),
-        needed=None if claim.kind == "speed" else seeds_needed(gap, sd, level, wanted=POWER, spread=spread),
-    )
+    told = replace(told, low=float(low), high=float(high))
+    return _with_power(told, taken.take(count), taken.weights, entry.look, size)
+
+
+def _with_power(told: Verdict, values: Array, weights: Array, number: int, size: int) -> Verdict:
+    """What so many seeds can find, and how many would find what is claimed."""
+    claim, pairs = told.claim, "in pairs" in told.method
+    sd = float((weights @ values).std(ddof=1) if pairs else values.var(axis=-1, ddof=1).mean() ** 0.5)
+    spread = 1.0 if pairs else float((weights**2).sum())
+
+    def needed(gap: float, wanted: float = POWER) -> int:
+        return look_that_finds(gap, sd, claim.seeds, size, spread, wanted=wanted, pairs=pairs)
+
+    if claim.kind == "equivalence":
+        # Equal rows are found to be when both one-sided tests succeed.
+        return replace(told, needed=needed(claim.margin, (1 + POWER) / 2))
+    level = ALPHA / 2 ** max(number, 1) / size
+    found = claim.at_least + detectable(sd, told.used or told.seeds, level, spread=spread, pairs=pairs)
+    gap = claim.gap - claim.at_least if budget_is_full(told) and claim.gap else claim.planned
+    return replace(told, detectable=found, needed=None if claim.kind == "speed" else needed(gap))
 
 
 def apart_from_runs(verdict: Verdict) -> bool:

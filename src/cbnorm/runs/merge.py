@@ -11,7 +11,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.runs.claim import claim
 from cbnorm.runs.files import cannot_read, write_bytes
 from cbnorm.runs.moments import called
-from cbnorm.runs.records import Record
+from cbnorm.runs.records import Record, agree
 from cbnorm.runs.store import Store
 
 #: What may differ between two trainings of the same run: time, place, and names without meaning.
@@ -81,6 +81,9 @@ def _difference(ours: Record, theirs: Record) -> str:
     if _is_better(ours, theirs):
         return ""
     keys = differences(a, b)
+    if agree(ours.get("metrics"), theirs.get("metrics")):
+        # What only one of them measured is no difference.
+        keys = {key: pair for key, pair in keys.items() if None not in pair}
     shown = "; ".join(f"{key}: {_brief(x)} here, {_brief(y)} there" for key, (x, y) in list(keys.items())[:3])
     return shown + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
 

@@ -44,6 +44,7 @@ def trained(
         **description(config),
         "data": {
             "name": data.name,
+            "classes": data.num_classes,
             "checksums": dict(data.checksums),
             "images": {name: len(getattr(data, name)) for name in ("train", "val", "test")},
             "mean": list(data.mean),

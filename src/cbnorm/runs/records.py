@@ -75,6 +75,21 @@ def _is_reading(metrics: Any) -> bool:
     )
 
 
+def agree(one: Any, other: Any) -> bool:
+    """Whether two records' metrics have the same numbers wherever both have one.
+
+    Earlier versions measured less.
+
+    >>> agree({"a": 1, "b": [2]}, {"a": 1, "c": 3}), agree({"a": 1}, {"a": 2})
+    (True, False)
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(agree(one[key], other[key]) for key in one.keys() & other.keys())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(agree, one, other))
+    return bool(one == other)
+
+
 def headline(metrics: dict[str, Any]) -> tuple[str, float | None]:
     """The number by which a reading is told in a line: its accuracy, else its first metric.
 
