@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from cbnorm.report.claim_tables import as_csv, as_markdown
+from cbnorm.report.claim_tables import as_csv, as_markdown, foremost, tally
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
+from cbnorm.report.ledger import read_claims
 from cbnorm.report.statistics import interval, welch
 from cbnorm.report.verdicts import Verdict, judge
 from cbnorm.runs.store import Store
@@ -258,3 +259,14 @@ def test_claims_without_runs_say_why(judged: Judged, making: SimpleNamespace) ->
     assert "no rule judges it" in told["fig2-normal"].remark
     assert told["c10-ucb-1-bn"].remark == "no run of UCB-Norm-1"
     assert told["c10-ucb-1-bn"].verdict == "not run"
+
+
+def test_a_claim_that_is_judged_at_two_budgets_counts_once(making: SimpleNamespace, tmp_path: Path) -> None:
+    values = {"SCB-Norm-1": HIGH, "BN-1": LOW}
+    making.write(tmp_path, [*making.table(values), *making.table({"BN-1": [86.0]}, "budget=full")])
+    evidence = Evidence([Store(tmp_path)])
+    told = judge(collect("table5", evidence.records, filters={}), evidence)
+    assert len({(one.claim.id, one.budget) for one in told}) == len(told) > len(read_claims("table5"))
+    assert tally(told).startswith(f"{len(read_claims('table5'))} claims: 2 supported, ")
+    (chosen,) = (one for one in foremost(told) if one.claim.id == "c10-scb-1-bn")
+    assert (chosen.budget, chosen.verdict) == ("small", "supported")

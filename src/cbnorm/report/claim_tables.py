@@ -78,11 +78,23 @@ def _silent(verdicts: Sequence[Verdict]) -> str:
     return f"Not run: {', '.join(f'{count} claims on {name}' for name, count in counts.items())}."
 
 
+def foremost(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """One verdict per claim: of several places, a judged one first, at the paper's budget before others."""
+    best: dict[str, Verdict] = {}
+    for told in sorted(verdicts, key=lambda told: (_readiness(told), not budget_is_full(told))):
+        best.setdefault(told.claim.id, told)
+    return list(best.values())
+
+
+def _readiness(told: Verdict) -> int:
+    return max(WORDS.index(told.verdict) - len(DECIDED), 0)
+
+
 def tally(verdicts: Sequence[Verdict]) -> str:
-    """How many claims have which verdict, in words."""
-    counts = Counter(told.verdict for told in verdicts)
+    """How many claims have which verdict, in words; a claim counts once."""
+    counts = Counter(told.verdict for told in foremost(verdicts))
     parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
-    return f"{len(verdicts)} claims: {', '.join(parts)}."
+    return f"{counts.total()} claims: {', '.join(parts)}."
 
 
 def basis(verdicts: Sequence[Verdict]) -> str:

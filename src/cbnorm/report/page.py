@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cbnorm.report.claim_tables import basis, interval_of, remark_of, tally
+from cbnorm.report.claim_tables import basis, foremost, interval_of, remark_of, tally
 from cbnorm.report.figures.drawing import Drawing, inline
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import Skipped, figures
@@ -67,7 +67,7 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
         machines=spoken_machines(records),
         commits=sorted({commit(record) for record in records}),
         tally=tally(verdicts),
-        counts=[(word, sum(told.verdict == word for told in verdicts)) for word in WORDS],
+        counts=[(word, sum(told.verdict == word for told in foremost(verdicts))) for word in WORDS],
         decided=decided,
         basis=basis(verdicts),
         places=places,
