@@ -72,20 +72,20 @@ def test_other_seeds_never_take_the_place_of_one_without_a_value(
 
 def test_numbers_of_seeds_are_those_of_planned_looks(judged: Judged, making: SimpleNamespace) -> None:
     told = judged(making.table({"SCB-Norm-1": NOISY[::-1], "BN-1": NOISY}))["c10-scb-1-bn"]
-    assert told.verdict == "inconclusive"
-    assert told.needed in {0, *(seeds for _, seeds, _ in looks(5))}
-    shown = remark_of(told)
-    assert f"{told.needed} seeds would find 1 point" in shown or "more than 40 seeds would find" in shown
+    sd = float(np.std(NOISY, ddof=1))
+    enough = [seeds for _, seeds, level in looks(5) if power(1.0, sd, seeds, level / 36) >= 0.8]
+    assert (told.verdict, told.needed) == ("inconclusive", enough[0])
+    assert f"{enough[0]} seeds would find 1 point" in remark_of(told)
 
 
 def test_equality_asks_for_seeds_that_show_equality(judged: Judged, making: SimpleNamespace) -> None:
     told = judged(making.table({"SCB-Norm-random-ids-1": NOISY[::-1], "SCB-Norm-1": NOISY}))["c10-random-1"]
     assert (told.verdict, told.detectable) == ("inconclusive", None)
     assert "seeds would show that equal rows are equal" in remark_of(told)
-    assert told.needed != 5
-    sd, level = float(np.std(NOISY, ddof=1)), {n: alpha for _, n, alpha in looks(5)}
-    if told.needed:
-        assert 2 * power(1.0, sd, told.needed, level[told.needed] / 24) - 1 >= 0.75
+    size = sum(claim.family == "table5-controls" and not claim.testable for claim in read_claims("table5"))
+    sd = float(np.std(NOISY, ddof=1))
+    chances = {seeds: 2 * power(1.0, sd, seeds, level / size) - 1 for _, seeds, level in looks(5)}
+    assert told.needed == next(seeds for seeds, chance in chances.items() if chance >= 0.8) > 5
 
 
 def test_sizes_ask_for_seeds_that_show_the_size(judged: Judged, making: SimpleNamespace) -> None:
@@ -95,7 +95,7 @@ def test_sizes_ask_for_seeds_that_show_the_size(judged: Judged, making: SimpleNa
     assert told.verdict == "inconclusive"
     assert told.detectable is not None
     assert told.detectable > told.claim.at_least
-    assert told.needed == 0 or told.needed > 5
+    assert told.needed > 5
 
 
 def test_values_that_do_not_vary_test_nothing(judged: Judged, making: SimpleNamespace) -> None:
@@ -146,11 +146,18 @@ def test_parts_that_hold_leave_a_claim_about_all_open(judged: Judged, making: Si
 def test_speed_names_the_runs_that_set_the_goal_and_its_rounding_hides_none(
     judged: Judged, making: SimpleNamespace
 ) -> None:
-    records = making.table({"UCB-Norm-1": [70.1] * 5, "MN-1": LOW, "BN-1": [70.1] * 5})
+    best = 60.22  # the mean of five of these is rounded up above them
+    assert np.mean([best] * 5) > best
+    records = making.table({"UCB-Norm-1": [70.0] * 5, "MN-1": [70.0] * 5, "BN-1": [70.0] * 5})
+    reached = {"bn": best, "ucb": best, "mn": best - 1}
+    for entry in records:
+        for moment in entry["metrics"]["moments"]:
+            moment["val_accuracy"] = reached[entry["config"]["norm"]["name"]]
     told = judged(records)["c10-ucb-1-mn-speed"]
     goal = {entry["id"] for entry in records if entry["config"]["norm"]["name"] == "bn"}
     assert goal < set(told.runs)
-    assert told.difference is not None
+    # UCB-Norm is there after the first of twenty epochs, MN never.
+    assert told.difference == 95
 
 
 def test_rows_that_read_the_compared_runs_have_no_say_about_pairs(

@@ -9,7 +9,7 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.evidence_page import address
 from cbnorm.report.figures.drawing import Drawing, drawn
 from cbnorm.report.figures.material import Material
-from cbnorm.report.figures.registry import captions, figures
+from cbnorm.report.figures.registry import CAPTIONS, captions, figures
 from cbnorm.report.published import pages
 from cbnorm.report.readme import fill
 from cbnorm.report.summary import write_all
@@ -82,7 +82,7 @@ def test_the_published_figures_show_the_published_records(material: Material) ->
     made = [figure for figure in figures(material) if isinstance(figure, Drawing)]
     stale = [figure.name for figure in made if not drawn(RESULTS / "figures", figure)]
     assert stale == [], "run make published"
-    page = RESULTS / "figures" / "README.md"
+    page = RESULTS / "figures" / CAPTIONS
     assert page.read_text(encoding="utf8") == captions(made), "run make published"
     files = {path.stem for path in (RESULTS / "figures").iterdir() if path.is_file() and path != page}
     assert files == {figure.name for figure in made}, "figures of runs that are gone"

@@ -31,6 +31,15 @@ def read_ratios(path: Path, shape: str) -> dict[str, Ratio]:
     return found | {"bn": (1.0, 1.0, 1.0)}
 
 
+def conditions(path: Path, shape: str) -> str:
+    """How the layers were timed at one shape, in words."""
+    lines = (line for line in read_table(path, dict) if line["shape"] == shape)
+    known = next(lines, {})
+    threads = int(known.get("threads") or 0)
+    told = [_LAYOUT, known.get("dtype", ""), f"{threads} thread{'s' * (threads > 1)}" if threads else ""]
+    return ", ".join(filter(None, told))
+
+
 def read_times(path: Path, shape: str) -> list[dict[str, Ratio]]:
     """Milliseconds of every layer, by quartiles, in each measurement of `make bench-table1` of one shape."""
     samples, channels, *places = (int(part) for part in shape.split("x"))
@@ -64,7 +73,7 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     shown = f"{medians[0]:.2f}" if len(medians) == 1 else f"{medians[0]:.2f} to {medians[-1]:.2f}"
     told = f"{shown} times the time of {claim.b} (quartiles {min(lows):.2f} to {max(highs):.2f})"
     count = f"{len(pairs)} measurement{'s' * (len(pairs) > 1)}"
-    place = f"layer alone, {_LAYOUT}, float32, two threads, {count} on the machine of results/bench"
+    place = f"layer alone, {conditions(path, claim.dataset)}, {count} on the machine of results/bench"
     return {"verdict": verdict, "remark": f"{told}, {place}", "method": "quartiles"}
 
 

@@ -1,7 +1,7 @@
 """What lies beside the records: epochs and predictions of runs, read once, from one store or several."""
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class Evidence:
     def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
         """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""
         lead = f"{condition}." if condition else ""
-        record = self._known.get(run, {})
+        record = self.records.by_id.get(run, {})
         if record.get("status") == "diverged" and record["metrics"]["moments"]:
             epoch = min(epoch, record["metrics"]["moments"][-1]["epoch"])
         paths = (store.folder(run) / "predictions.npz" for store in self.stores)
@@ -76,10 +76,6 @@ class Evidence:
                 return np.asarray(right, dtype=bool)
         except (OSError, KeyError, ValueError, StopIteration):
             return None
-
-    @cached_property
-    def _known(self) -> dict[str, Record]:
-        return {record["id"]: record for record in self.records.all}
 
 
 def _ended(store: Store, run: str) -> bool:

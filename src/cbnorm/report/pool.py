@@ -34,6 +34,11 @@ class Records:
         self.all = [by_id[run] for run in sorted(by_id)]
 
     @cached_property
+    def by_id(self) -> dict[str, Record]:
+        """All records by id."""
+        return {record["id"]: record for record in self.all}
+
+    @cached_property
     def by_row(self) -> dict[str, list[Record]]:
         """The runs that ended with numbers, by the row that they belong to."""
         found: dict[str, list[Record]] = defaultdict(list)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from cbnorm.report.blocks import Block
@@ -48,10 +47,10 @@ class Material:
         entry = self.entry(experiment)
         yield from (block for block in (entry.found.blocks if entry else []) if block.filled)
 
-    @cached_property
+    @property
     def records(self) -> dict[str, Record]:
         """All records by id."""
-        return {record["id"]: record for record in self.evidence.records.all}
+        return self.evidence.records.by_id
 
 
 Maker = Callable[[Material], Made]

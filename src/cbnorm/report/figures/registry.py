@@ -18,6 +18,8 @@ from cbnorm.report.figures.seeds import seeds
 from cbnorm.report.figures.table1 import table1
 from cbnorm.runs.files import write_bytes
 
+#: The page beside the figures; no README, for a folder of somebody's own may have one.
+CAPTIONS = "captions.md"
 #: By name; the numbers are the paper's.
 FIGURES: dict[str, Maker] = {
     "forest": forest,
@@ -74,7 +76,7 @@ def write_figures(material: Material, out: Path) -> str:
             paths = write(made, out)
             lines.append(f"{made.name}: {', '.join(path.suffix[1:] for path in paths)} in {out}")
     if drawings:
-        write_bytes(out / "README.md", captions(drawings).encode())
+        write_bytes(out / CAPTIONS, captions(drawings).encode())
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from cbnorm.report.statistics import seeds_needed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Tables of one network, on real images at one budget.
+#: Tables of Table V's network. Rows of all their data sets and budgets count.
 _TABLES = ("table5", "ucb_forms", "k_sweep", "spread")
 _GAPS = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 _SDS = ((0.25, (0, (1, 1))), (0.5, "-"), (1.0, (0, (5, 2))))
