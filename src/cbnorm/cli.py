@@ -21,7 +21,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE …] [store=runs] [to=results] [force=true]    records and their tables, as evidence
-  cbnorm look TABLE [store=runs] [out=results/figures/looks] [images=2000]    at what trained networks see
+  cbnorm look TABLE [rows=BN-1,...] [seeds=0..4] [dataset=...] [store=runs] [out=results/figures/looks]
+                   [images=2000]    at what trained networks see: the first seed of every row, or these seeds
   cbnorm figures [store=results/records] [out=results/figures] [looks=results/figures/looks]    PNG, SVG, CSV
   cbnorm report [store=results/records] [out=results/report.html] [looks=...]    all evidence as one page
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]

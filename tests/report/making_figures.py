@@ -72,9 +72,9 @@ def material(
             lines = "".join(json.dumps(line) + "\n" for line in history(entry, seed))
             (root / run / "history.jsonl").write_text(lines)
     block = Block(experiment, "made-up data", "cifar100", 1000, "sound", budget, tuple(rows))
-    evidence = Evidence([])
+    evidence = Evidence([], root)
     evidence.stores = [Store(root)]
-    return Material(evidence, [Collected(Collection(experiment, [block]), [], runnable=True)], root, root)
+    return Material(evidence, [Collected(Collection(experiment, [block]), [], runnable=True)], root)
 
 
 def falling(entry: TableRow, seed: int) -> History:

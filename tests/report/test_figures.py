@@ -21,7 +21,7 @@ from cbnorm.runs.store import Store
 
 
 def material(root: Path) -> Material:
-    return Material.of(Evidence([Store(root)]), root / "looks")
+    return Material.of(Evidence([Store(root)], root / "looks"))
 
 
 def only(made: Made) -> Drawing:
@@ -138,7 +138,7 @@ def test_the_table_beside_a_figure_is_what_it_shows(several: Material) -> None:
 
 
 def test_without_runs_every_figure_says_why_it_is_missing(tmp_path: Path) -> None:
-    empty = Material(Evidence([Store(tmp_path)]), [], tmp_path, tmp_path)
+    empty = Material(Evidence([Store(tmp_path)], tmp_path), [], tmp_path)
     for name, maker in FIGURES.items():
         made = maker(empty)
         assert isinstance(made, str), name

@@ -59,7 +59,7 @@ def read(page: str) -> Reader:
 
 
 def page_of(store: Path, tmp_path: Path) -> str:
-    return write_page(Material.of(Evidence([Store(store)]), tmp_path / "looks"), date="2026-01-02")
+    return write_page(Material.of(Evidence([Store(store)], tmp_path / "looks")), date="2026-01-02")
 
 
 @pytest.fixture(scope="module")

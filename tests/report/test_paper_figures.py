@@ -41,7 +41,7 @@ def table5(making: SimpleNamespace, root: Path, budget: str = "small") -> Materi
         record["seconds"] = {"training": 500.0, "total": 600.0}
     history = {record["id"]: [40.0, 50.0, 60.0] for record in records}
     making.write(root, records, history=history)
-    return Material.of(Evidence([Store(root)]), root)
+    return Material.of(Evidence([Store(root)], root))
 
 
 def test_a_curve_goes_on_with_the_runs_that_do(tmp_path: Path, making: SimpleNamespace) -> None:
@@ -62,7 +62,7 @@ def test_a_caption_names_the_rows_whose_runs_ended_early(making: SimpleNamespace
     lengths = dict(zip([record["id"] for record in records], (3, 3, 3, 2), strict=True))
     history = {run: [40.0, 50.0, 60.0][:length] for run, length in lengths.items()}
     making.write(tmp_path, records, history=history)
-    drawing = one(errors(Material.of(Evidence([Store(tmp_path)]), tmp_path)))
+    drawing = one(errors(Material.of(Evidence([Store(tmp_path)], tmp_path))))
     assert "Some runs of UCB-Norm-1 have no number at some epochs, or ended early" in drawing.caption
     shown = pick(drawing, row="UCB-Norm-1", images="validation")
     assert [line["runs"] for line in shown] == [2, 2, 1]
@@ -126,7 +126,7 @@ def test_table_1_says_how_time_grows(making: SimpleNamespace, tmp_path: Path) ->
     rows = [f"K,{k},ucb joint,1,{2.0 * k},1,2,{k},3" for k in (1, 2, 4)]
     rows += [f"C,{c},ucb joint,1,{c**0.5},1,2,4,4" for c in (16, 64)]
     (tmp_path / "table1.csv").write_text("\n".join([head, *rows]) + "\n")
-    drawing = one(table1(Material(Evidence([]), [], tmp_path, tmp_path)))
+    drawing = one(table1(Material(Evidence([], tmp_path), [], tmp_path)))
     assert "UCB-Norm, joint: K 1.00, C 0.50" in drawing.caption
     assert [line["values"] for line in pick(drawing, varied="K")] == [4, 5, 7]
 

@@ -30,7 +30,7 @@ def records() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def material() -> Material:
-    return Material.of(Evidence([Store(RESULTS / "records")]), RESULTS / "figures" / "looks")
+    return Material.of(Evidence([Store(RESULTS / "records")], RESULTS / "figures" / "looks"))
 
 
 def test_the_published_tables_are_collected_from_the_published_records(

@@ -150,7 +150,7 @@ def test_the_command_looks_once_and_figures_follow(
         assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}", "images=30"]) == 0
         assert told in capsys.readouterr().out
     entry = Collected(customised(), [], runnable=True)
-    material = Material(Evidence([store]), [entry], tmp_path, tmp_path)
+    material = Material(Evidence([store], tmp_path), [entry], tmp_path)
     for maker, name in ((planes_of_cnn, "fig1"), (distributions, "fig2")):
         made = maker(material)
         assert not isinstance(made, str)

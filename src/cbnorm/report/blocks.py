@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cbnorm.config.schema import RunConfig
@@ -24,6 +25,16 @@ class Cell:
     runs: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     paper: float | None = None
+
+    def pick(self, seeds: Sequence[int]) -> list[float]:
+        """The values of some of its seeds."""
+        known = dict(zip(self.seeds, self.values, strict=True))
+        return [known[seed] for seed in seeds]
+
+    def pick_runs(self, seeds: Sequence[int]) -> list[str]:
+        """The runs of some of its seeds."""
+        known = dict(zip(self.seeds, self.runs, strict=True))
+        return [known[seed] for seed in seeds]
 
     @property
     def mean(self) -> float | None:

@@ -12,16 +12,23 @@ from cbnorm.report.endpoints import Record
 from cbnorm.report.pool import Records
 from cbnorm.runs.store import Store
 
+#: Where `cbnorm look` leaves what it saw, a file per run; figures and verdicts look for it there.
+LOOKS = Path("results/figures/looks")
+#: How channels are distributed after a layer, by what claims call it: the array of a look.
+SHAPES = {"normal_distance": "distance", "skewness": "skewness"}
+
 
 class Evidence:
     """Records and what lies beside them.
 
     Args:
         stores: Where runs live. The same run may lie in several; then its numbers must agree.
+        looks: Folder of what was seen in trained networks, a file per run.
     """
 
-    def __init__(self, stores: Sequence[Store]) -> None:
+    def __init__(self, stores: Sequence[Store], looks: Path = LOOKS) -> None:
         self.stores = list(stores)
+        self.looks = looks
         found: list[Record] = []
         self.damaged: dict[str, str] = {}
         for store in self.stores:
@@ -30,9 +37,10 @@ class Evidence:
             self.damaged |= damaged
         self.records = Records(found)
         self.history = lru_cache(maxsize=None)(self._history)
+        self.shape = lru_cache(maxsize=None)(self._shape)
 
     @classmethod
-    def of(cls, text: str | None) -> "Evidence":
+    def of(cls, text: str | None, looks: Path = LOOKS) -> "Evidence":
         """What lies in the stores named by ``store=FOLDER,FOLDER``; in ``runs``, if there is one, by default.
 
         Raises:
@@ -42,7 +50,7 @@ class Evidence:
         for store in stores:
             if text is not None and not store.root.is_dir():
                 raise CbnormError(f"there is no store {store.root}: name folders with store=FOLDER,FOLDER")
-        return cls(stores)
+        return cls(stores, looks)
 
     def folder(self, run: str) -> Path | None:
         """Where a run's files lie; None if nowhere."""
@@ -60,6 +68,14 @@ class Evidence:
             if rows:
                 return tuple(rows)
         return ()
+
+    def _shape(self, run: str, measure: str) -> float | None:
+        """The median over channels of a measure of :data:`SHAPES`, without its sign; None without a look."""
+        try:
+            with np.load(self.looks / f"{run}.npz", allow_pickle=False) as arrays:
+                return float(np.median(np.abs(arrays[SHAPES[measure]])))
+        except (OSError, KeyError, ValueError):
+            return None
 
     def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
         """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""

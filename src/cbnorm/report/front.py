@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cbnorm.errors import CbnormError
 from cbnorm.report.commands import split
-from cbnorm.report.evidence import Evidence
-from cbnorm.report.figures.material import LOOKS, Material
+from cbnorm.report.evidence import LOOKS, Evidence
+from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import write_figures
 from cbnorm.report.page import write_page
 from cbnorm.runs.files import write_bytes
@@ -55,4 +55,4 @@ def _material(own: dict[str, str]) -> Material:
     for folder in store.split(","):
         if not Path(folder).expanduser().is_dir():
             raise CbnormError(f"there is no store {folder}: name one with store=FOLDER, such as store=runs")
-    return Material.of(Evidence.of(store), looks)
+    return Material.of(Evidence.of(store, looks))

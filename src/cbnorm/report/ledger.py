@@ -58,7 +58,8 @@ class Claim:
         a: Rows (or claims) that are said to be better, separated by bars; their mean counts, less the mean of
             those after a minus sign between spaces.
         b: Rows that they are compared with, likewise.
-        metric: What is compared.
+        metric: What is compared: a metric of runs, or ``normal_distance`` and ``skewness`` of channels, which
+            looks tell.
         moment: When, in per cent of the budget's epochs; for speed, the row whose accuracy is to be reached,
             or whose distance, where `metric` names one instead of ``epochs``.
         better: ``higher`` or ``lower``.

@@ -126,5 +126,5 @@ def _copy(source: Path, target: Path, epoch: int) -> None:
 
 def rebuild(to: Path) -> str:
     """Make the tables of a folder of evidence again from its records."""
-    evidence = Evidence([Store(to / RECORDS)])
+    evidence = Evidence([Store(to / RECORDS)], to / "figures" / "looks")
     return collect_all(evidence, {}, to)

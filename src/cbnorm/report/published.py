@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cbnorm.report import claims_page, evidence_page, readme
-from cbnorm.report.evidence import Evidence
-from cbnorm.report.figures.material import LOOKS, Material
+from cbnorm.report.evidence import LOOKS, Evidence
+from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import write_figures
 from cbnorm.report.publish import RECORDS
 from cbnorm.report.quotes import Quotes
@@ -38,7 +38,7 @@ def renew(root: Path) -> str:
         What was done, for people.
     """
     results = root / "results"
-    material = Material.of(Evidence([Store(results / RECORDS)]), root / LOOKS)
+    material = Material.of(Evidence([Store(results / RECORDS)], root / LOOKS))
     lines = [write_all(material.evidence, material.entries, results)]
     lines.append(write_figures(material, results / "figures"))
     for path, text in pages(material, root):

@@ -8,7 +8,7 @@ import numpy as np
 from cbnorm.report.blocks import Block, Cell, TableRow
 from cbnorm.report.bootstrap import standard_error
 from cbnorm.report.endpoints import PRIMARY_METRIC, PRIMARY_PERCENT, epochs_to_reach
-from cbnorm.report.evidence import Evidence
+from cbnorm.report.evidence import SHAPES, Evidence
 from cbnorm.report.ledger import Claim
 from cbnorm.report.policy import BOOTSTRAP_SEEDS, directions
 from cbnorm.report.statistics import Array, Estimate, estimate
@@ -46,12 +46,12 @@ class Sample:
         """Ids of the runs of the first so many seeds, row by row."""
         wanted = self.seeds[:count]
         cells = dict.fromkeys([*self.cells, *([self.goal] if self.goal else [])])
-        return tuple(dict.fromkeys(run for cell in cells for run in _pick_runs(cell, wanted)))
+        return tuple(dict.fromkeys(run for cell in cells for run in cell.pick_runs(wanted)))
 
     def bystanders(self, count: int) -> Array:
         """Values of the other rows that have all of these seeds, shape (others, count)."""
         wanted = self.seeds[:count]
-        rows = [_pick(cell, wanted) for cell in self.others if set(wanted) <= set(cell.seeds)]
+        rows = [cell.pick(wanted) for cell in self.others if set(wanted) <= set(cell.seeds)]
         return np.array(rows) if rows else np.empty((0, count))
 
 
@@ -72,8 +72,9 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     labels = (*weights, *([reference] if reference else []))
     rows = {label: block.row(label, claim.dataset) for label in labels}
     percent = PRIMARY_PERCENT if reference else block.endpoint.percent(claim.moment)
-    # Speed is told by validation after every epoch, or by a distance at the moments, which the claim names.
-    metric = "" if reference and claim.metric == "epochs" else claim.metric
+    # Speed is told by validation after every epoch, or by a distance at the moments, which the claim names;
+    # shapes are told by looks, whatever the runs record.
+    metric = "" if (reference and claim.metric == "epochs") or claim.metric in SHAPES else claim.metric
     if percent is None or metric not in {"", block.endpoint.metric, *block.endpoint.further}:
         return f"not run: no run records {claim.metric}"
     cells = {label: row.cell(percent, metric=metric) if row else None for label, row in rows.items()}
@@ -95,8 +96,14 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     elif reference:
         seeds = _with_epochs(seeds, present[reference], compared_rows, evidence)
         take = _epochs(compared_rows, present[reference], seeds, evidence)
+    elif claim.metric in SHAPES:
+        seeds = [seed for seed in seeds if None not in _shapes(compared, claim.metric, seed, evidence)]
+        if not seeds:
+            return f"not run: no seed for which networks of {', '.join(labels)} were all looked at"
+        seen = np.array([_shapes(compared, claim.metric, seed, evidence) for seed in seeds], dtype=float).T
+        take = lambda count: seen[:, :count]  # noqa: E731
     else:
-        take = lambda count: np.array([_pick(cell, seeds[:count]) for cell in compared])  # noqa: E731
+        take = lambda count: np.array([cell.pick(seeds[:count]) for cell in compared])  # noqa: E731
         others = tuple(_bystanders(block, claim, percent, metric, compared))
     sides = np.array(list(weights.values()))
     goal = known.get(reference)
@@ -122,16 +129,6 @@ def _bystanders(
             yield cell
 
 
-def _pick(cell: Cell, seeds: Sequence[int]) -> list[float]:
-    known = dict(zip(cell.seeds, cell.values, strict=True))
-    return [known[seed] for seed in seeds]
-
-
-def _pick_runs(cell: Cell, seeds: Sequence[int]) -> list[str]:
-    known = dict(zip(cell.seeds, cell.runs, strict=True))
-    return [known[seed] for seed in seeds]
-
-
 def _with_epochs(
     seeds: Sequence[int], reference: TableRow, rows: Sequence[TableRow], evidence: Evidence
 ) -> list[int]:
@@ -154,12 +151,17 @@ def _epochs(
     return take
 
 
+def _shapes(cells: Sequence[Cell], measure: str, seed: int, evidence: Evidence) -> list[float | None]:
+    """How the channels of one seed's networks are distributed, as far as they were looked at."""
+    return [evidence.shape(cell.pick_runs([seed])[0], measure) for cell in cells]
+
+
 def _moments(rows: Sequence[TableRow], reference: Cell, seeds: Sequence[int]) -> Callable[[int], Array]:
     """Per cent of the budget until a distance is no larger than the mean of the reference's last ones."""
 
     def take(count: int) -> Array:
         wanted = seeds[:count]
-        goal = float(np.mean(_pick(reference, wanted))) + _ROUNDING
+        goal = float(np.mean(reference.pick(wanted))) + _ROUNDING
         return np.array([[_first(row, reference.metric, seed, goal) for seed in wanted] for row in rows])
 
     return take
@@ -168,13 +170,13 @@ def _moments(rows: Sequence[TableRow], reference: Cell, seeds: Sequence[int]) ->
 def _first(row: TableRow, metric: str, seed: int, goal: float) -> float:
     """The first moment with a distance of at most the goal; the whole budget where there is none."""
     cells = row.at(row.endpoint.weights, metric)
-    reached = (cell.percent for cell in cells if seed in cell.seeds and _pick(cell, [seed])[0] <= goal)
+    reached = (cell.percent for cell in cells if seed in cell.seeds and cell.pick([seed])[0] <= goal)
     return float(next(reached, PRIMARY_PERCENT))
 
 
 def _runs(row: TableRow, seeds: Sequence[int]) -> list[str]:
     cell = row.cell(PRIMARY_PERCENT)
-    return _pick_runs(cell, seeds) if cell else []
+    return cell.pick_runs(seeds) if cell else []
 
 
 def _share(row: TableRow, run: str, goal: float, evidence: Evidence) -> float:
@@ -212,7 +214,7 @@ def _predictions(taken: Sample, count: int, evidence: Evidence) -> list[np.ndarr
     for cell in taken.cells:
         found = [
             evidence.correct(run, cell.epoch, cell.reading, cell.condition)
-            for run in _pick_runs(cell, taken.seeds[:count])
+            for run in cell.pick_runs(taken.seeds[:count])
         ]
         present = [flags for flags in found if flags is not None]
         if len(present) < count or len({flags.size for flags in present}) > 1:

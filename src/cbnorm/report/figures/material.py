@@ -11,8 +11,6 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import Drawing
 from cbnorm.report.summary import Collected, everything
 
-#: Where `cbnorm look` leaves what it saw, and figures look for it.
-LOOKS = Path("results/figures/looks")
 #: The figures that could be drawn; or why there is none.
 Made = list[Drawing] | str
 
@@ -25,18 +23,21 @@ class Material:
         evidence: Records and what lies beside them.
         entries: All experiments, collected and judged.
         bench: Folder of timings, ``results/bench`` of a checkout.
-        looks: Folder of what was seen in trained networks, a file per run.
     """
 
     evidence: Evidence
     entries: list[Collected]
     bench: Path
-    looks: Path
 
     @classmethod
-    def of(cls, evidence: Evidence, looks: Path) -> "Material":
+    def of(cls, evidence: Evidence) -> "Material":
         """What these records give."""
-        return cls(evidence, list(everything(evidence, {})), bench_file().parent, looks)
+        return cls(evidence, list(everything(evidence, {})), bench_file().parent)
+
+    @property
+    def looks(self) -> Path:
+        """Folder of what was seen in trained networks, a file per run."""
+        return self.evidence.looks
 
     def entry(self, experiment: str) -> Collected | None:
         """One experiment, if it is there."""
