@@ -70,6 +70,16 @@ def test_other_seeds_never_take_the_place_of_one_without_a_value(
     assert (told.verdict, told.remark) == ("not testable", "runs of UCB-Norm-1 diverged without a value")
 
 
+def test_a_seed_without_a_value_doesn_t_undo_the_look_before_it(
+    judged: Judged, making: SimpleNamespace
+) -> None:
+    own = making.table({"UCB-Norm-1": [*HIGH, 74.0, *HIGH]})
+    own[5] = diverged(own[5], classes=None)
+    told = judged(own, making.table({"BN-1": [*LOW, 70.0, *LOW]}))["c10-ucb-1-bn"]
+    # Eleven seeds are there; those after the silent one would make it a choice of seeds by outcome.
+    assert (told.verdict, told.used, told.seeds) == ("supported", 5, 5)
+
+
 def test_numbers_of_seeds_are_those_of_planned_looks(judged: Judged, making: SimpleNamespace) -> None:
     told = judged(making.table({"SCB-Norm-1": NOISY[::-1], "BN-1": NOISY}))["c10-scb-1-bn"]
     sd = float(np.std(NOISY, ddof=1))

@@ -1,6 +1,7 @@
 """The values that a claim compares, seed by seed, and the test of one comparison."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,14 +83,15 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     if lacking:
         return f"not run: no run of {', '.join(lacking)}"
     known = {label: cell for label, cell in cells.items() if cell is not None}
-    silent = [label for label, cell in known.items() if set(_row(rows, label).diverged) - set(cell.runs)]
-    if silent:
-        # Other seeds in their place would be a choice by outcome.
-        return f"runs of {', '.join(silent)} diverged without a value"
-    seeds = sorted(set.intersection(*(set(cell.seeds) for cell in known.values())))
+    present = {label: row for label, row in rows.items() if row is not None}
+    silent = {label: _silent(present[label], cell, evidence) for label, cell in known.items()}
+    # Other seeds in the place of a silent one would be a choice by outcome; smaller ones are not.
+    end = min((seed for own in silent.values() for seed in own), default=math.inf)
+    seeds = sorted(seed for seed in set.intersection(*(set(c.seeds) for c in known.values())) if seed < end)
+    if end < math.inf and len(seeds) < claim.seeds:
+        return f"runs of {', '.join(label for label, own in silent.items() if own)} diverged without a value"
     compared = tuple(known[label] for label in weights)
     others: tuple[Cell, ...] = ()
-    present = {label: row for label, row in rows.items() if row is not None}
     compared_rows = [present[label] for label in weights]
     if reference and metric:
         take = _moments(compared_rows, known[reference], seeds)
@@ -110,10 +112,10 @@ def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     return Sample(claim, tuple(weights), sides, tuple(seeds), take, compared, others, goal)
 
 
-def _row(rows: Mapping[str, TableRow | None], label: str) -> TableRow:
-    row = rows[label]
-    assert row is not None  # noqa: S101 (tells the type checker)
-    return row
+def _silent(row: TableRow, cell: Cell, evidence: Evidence) -> list[int]:
+    """Seeds whose runs diverged and have no value of this metric."""
+    records = evidence.records.by_id
+    return [int(records[run]["config"]["seed"]) for run in set(row.diverged) - set(cell.runs)]
 
 
 def _bystanders(
