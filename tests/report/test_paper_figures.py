@@ -73,7 +73,7 @@ def test_figure_3_tells_errors_on_validation_from_errors_on_test(
     making: SimpleNamespace, tmp_path: Path
 ) -> None:
     drawing = one(errors(table5(making, tmp_path)))
-    assert drawing.name == "fig3-cifar-10-small-sound"
+    assert drawing.name == "fig3-5-cifar-10-small-sound"
     validation = pick(drawing, row="BN-1", images="validation")
     assert [line["error"] for line in validation] == [60.0, 50.0, 40.0]
     test = pick(drawing, row="BN-1", images="test", epoch=20)
