@@ -51,7 +51,8 @@ def _distances(block: Block) -> Drawing | None:
     if not lines:
         return None
     published = read_paper("dcgan") if block.budget == "full" else []
-    beside = " Thin grey lines: the published FID, read within 1.5 off a plot in another repository of the authors." if published else ""
+    read_off = " Thin grey lines: published FID, read within 1.5 off a plot in another repository of theirs."
+    beside = read_off if published else ""
     return Drawing(
         slug("fig10", block.dataset, block.budget, block.protocol),
         f"Fig. 10: distance of generated images, {place(block)}",
