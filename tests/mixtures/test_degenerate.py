@@ -1,5 +1,7 @@
 """Degenerate data: an answer that is stated, or one clear line."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -91,10 +93,47 @@ def test_impossible_options_are_refused(fit, options, message):
         fit(torch.randn(9, 2, generator=seeded()), 2, **options)
 
 
-def test_an_improper_mixture_is_no_start():
-    mixture = Mixture(torch.tensor([1.0, 0.0]), torch.zeros(2, 2), torch.ones(2, 2))
-    with pytest.raises(ValueError, match="proper mixture"):
-        fit_mixture(torch.randn(9, 2, generator=seeded()), 2, init=mixture)
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"weights": torch.tensor([1.0, 0.0])}, "proper mixture"),
+        ({"weights": torch.tensor([1.0, torch.inf])}, "proper mixture"),
+        ({"weights": torch.ones(3) / 3}, r"weights of shape \(3,\).* give a mixture with \(2,\)"),
+        ({"means": torch.full((2, 2), torch.nan)}, "proper mixture"),
+        ({"means": torch.zeros(2, 3)}, "this fit needs a diagonal one with"),
+        ({"variances": torch.zeros(2, 2)}, "proper mixture"),
+        ({"variances": -torch.ones(2, 2)}, "proper mixture"),
+        ({"variances": torch.tensor([[1.0, 1.0], [1.0, torch.nan]])}, "proper mixture"),
+        ({"variances": torch.ones(2, 1)}, r"covariances of shape \(2, 1\); give a mixture with .* \(2, 2\)"),
+        ({"variances": torch.ones(2)}, r"covariances of shape \(2,\)"),
+    ],
+)
+def test_an_improper_mixture_is_no_start(part, message):
+    proper = Mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.ones(2, 2))
+    with pytest.raises(ValueError, match=message) as caught:
+        fit_mixture(torch.randn(9, 2, generator=seeded()), 2, init=proper._replace(**part))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_an_improper_fit_is_no_start(covariance):
+    data = torch.randn(50, 2, generator=seeded())
+    fit = fit_mixture(data, 2, covariance=covariance, generator=seeded())
+    for covariances in (-fit.covariances, 0 * fit.covariances, fit.covariances * torch.nan):
+        with pytest.raises(ValueError, match="proper mixture"):
+            fit_mixture(data, 2, covariance=covariance, init=replace(fit, covariances=covariances))
+    with pytest.raises(ValueError, match="covariances of shape"):
+        fit_mixture(data, 2, covariance=covariance, init=replace(fit, covariances=fit.covariances[None]))
+
+
+def test_close_points_far_from_their_mean_are_told_apart():
+    """Their squared distances are rounding noise in float32; only then seeds are drawn in float64."""
+    data = torch.tensor([[-1000.0], [-999.0], [999.0], [1000.0]])
+    for seed in range(10):
+        result = kmeans(data, 4, generator=seeded(seed))
+        assert result.inertia == 0
+        assert result.counts.tolist() == [1, 1, 1, 1]
+        assert torch.tensor(fit_mixture(data, 4, generator=seeded(seed)).history).isfinite().all()
 
 
 def test_arrays_are_refused_by_type():

@@ -78,6 +78,59 @@ def test_responsibilities_are_finite_far_from_every_component():
     assert far.exp().sum().item() == pytest.approx(1)
 
 
+TWINS = Mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("x", [0.0, 0.3, -2.0])
+def test_far_points_are_shared_as_near_ones(x):
+    """Their log densities are so large in float32 that the digits that tell components apart are lost."""
+    far = torch.tensor([[x, 1e4]])
+    got = log_responsibilities(far, TWINS).exp()
+    torch.testing.assert_close(got.double(), reference_log_joint(far, TWINS).softmax(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "deviations"), [(torch.float32, 1e18), (torch.float64, 1e150)])
+@pytest.mark.parametrize("variance", [1e-3, 1.0])
+def test_responsibilities_hold_up_to_the_distance_that_is_promised(dtype, deviations, variance):
+    mixture = make_mixture(d=64, dtype=dtype)
+    mixture = mixture._replace(variances=mixture.variances * variance)
+    far = torch.randn(20, 64, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    far *= 0.99 * deviations * mixture.variances.min().sqrt() / far.norm(dim=1, keepdim=True)
+    got = log_responsibilities(far, mixture)
+    assert got.isfinite().all()
+    torch.testing.assert_close(got.exp().sum(1), torch.ones(20, dtype=dtype))
+
+
+def test_a_component_that_left_does_not_blur_the_others():
+    mixture = Mixture(
+        torch.ones(3) / 3, torch.tensor([[-2000.0], [1000.0], [1000.5]]), torch.full((3, 1), 0.01)
+    )
+    got = log_responsibilities(torch.tensor([[1000.25], [1000.2]]), mixture).exp()
+    expected = torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.924142, 0.075858]])
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("distance", [10.0, 300.0, 3000.0])
+def test_responsibilities_are_as_exact_as_stated(distance):
+    """Three components lie in one place, two that compete for the points in another."""
+    means = torch.tensor([[0.0], [0.0], [0.0], [distance], [distance + 0.5]])
+    mixture = Mixture(torch.ones(5) / 5, means, torch.tensor([[1.0], [1.0], [1.0], [1.0], [1.3]]))
+    data = distance + torch.linspace(-1, 2, 301)[:, None]
+    error = log_responsibilities(data, mixture).double() - reference_log_joint(data, mixture).log_softmax(1)
+    assert error[:, 3:].abs().max() < 2e-7 * distance**2
+
+
+def test_a_far_point_counts_once_in_a_step():
+    data = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    data[0] = torch.tensor([0.0, 3e4])
+    updated, likelihood = em_step(data, TWINS)
+    expected, wanted = em_step(data.double(), TWINS)
+    assert updated.weights.sum().item() == pytest.approx(1)
+    for got, want in zip(updated, expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(likelihood, wanted, rtol=1e-6, atol=0)
+
+
 def test_gradients_of_responsibilities():
     mixture = make_mixture(dtype=torch.float64, spread=0.5)
     data = sample(mixture, 6).requires_grad_()

@@ -1,9 +1,11 @@
 """Whole fits: known sources come back, likelihood climbs, symmetries hold, odd data are answered."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from cbnorm.mixtures import Mixture, em_step, fit_mixture, kmeans, log_responsibilities
+from cbnorm.mixtures import Mixture, em_step, fit_mixture, kmeans, log_responsibilities, pca
 from cbnorm.mixtures.chunks import CHUNK_BYTES, RowStream
 
 COVARIANCES = ("diagonal", "spherical", "tied", "full")
@@ -120,6 +122,38 @@ def test_warm_start_from_a_mixture():
     torch.testing.assert_close(fit.means.float(), mixture.means, atol=0.2, rtol=0)
     with pytest.raises(ValueError, match="needs a full one"):
         fit_mixture(data, 3, init=mixture, covariance="full")
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_the_sum_of_a_warm_start_s_weights_does_not_matter(covariance):
+    data = make_groups()[0]
+    start = fit_mixture(data, 3, covariance=covariance, init=data[:3], max_iter=2)
+    scaled = fit_mixture(data, 3, covariance=covariance, init=replace(start, weights=start.weights * 64))
+    plain = fit_mixture(data, 3, covariance=covariance, init=start)
+    assert scaled.history == pytest.approx(plain.history)
+    assert scaled.history[0] == pytest.approx(start.mean_log_likelihood, rel=1e-6)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "spherical"])
+def test_a_far_row_counts_once(covariance):
+    data = torch.randn(100, 2, generator=seeded())
+    data[0] = torch.tensor([0.0, 3e4])
+    means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    fit = fit_mixture(data, 2, covariance=covariance, init=means, max_iter=1)
+    twins = replace(fit, means=means, covariances=torch.ones_like(fit.covariances))
+    torch.testing.assert_close(twins.log_responsibilities(data).exp().sum(1), torch.ones(100))
+    # Responsibilities that sum to 1 keep the mean of the data.
+    updated = fit_mixture(data, 2, covariance=covariance, init=twins, max_iter=1)
+    torch.testing.assert_close(updated.weights @ updated.means, data.double().mean(0), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_devices_are_named_as_torch_names_them(device):
+    data = make_groups(n=300)[0]
+    for fit in (kmeans, fit_mixture):
+        named = fit(data, 3, generator=seeded(), device=device)
+        assert torch.equal(named.labels, fit(data, 3, generator=seeded()).labels)
+    assert torch.equal(pca(data, 2, device=device).components, pca(data, 2).components)
 
 
 def test_restarts_keep_the_best():

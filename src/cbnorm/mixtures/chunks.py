@@ -23,18 +23,18 @@ class RowStream:
     Args:
         data: (n, D) of any numeric type; a tensor over a memory-mapped file is read as needed.
         dtype: Type of the chunks; float64 for float64 data and float32 for all other by default.
-        device: Where the chunks are computed on; the device of ``data`` by default.
+        device: Where the chunks are computed on, as torch takes it; the device of ``data`` by default.
 
     Raises:
         ValueError: If ``data`` is not a non-empty matrix or holds NaN or infinity.
     """
 
     def __init__(
-        self, data: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+        self, data: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> None:
         check_matrix(data)
         self.data = data.detach()
-        self.device = data.device if device is None else device
+        self.device = data.device if device is None else torch.device(device)
         self.dtype = compute_dtype(data) if dtype is None else dtype
         self.length, self.width = data.shape
         self.rows_per_chunk = max(1, min(self.length, CHUNK_BYTES // (self.width * self.dtype.itemsize)))
@@ -50,7 +50,7 @@ class RowStream:
 
     @classmethod
     def centred(
-        cls, data: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+        cls, data: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> "RowStream":
         """A stream whose origin is the mean of the data, where squares lose the fewest digits."""
         stream = cls(data, dtype=dtype, device=device)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.covariances import STRUCTURES, Parameters
-from cbnorm.mixtures.numerics import accumulator_dtype, compute_dtype, full_precision
+from cbnorm.mixtures.numerics import accumulator_dtype, compute_dtype, full_precision, posterior
 
 
 class Climb(NamedTuple):
@@ -49,8 +49,9 @@ def update(
     with full_precision(stream.device):
         for _, chunk in stream:
             joint = structure.log_joint(chunk)
-            log_evidence = joint.logsumexp(dim=1, keepdim=True)
-            tau = _one_hot(joint) if hard else (joint - log_evidence).exp()
+            tau, log_evidence = posterior(joint)
+            if hard:
+                tau = _one_hot(joint)
             evidence += log_evidence.sum(dtype=evidence.dtype)
             counts += tau.sum(0, dtype=counts.dtype)
             first += tau.T @ chunk

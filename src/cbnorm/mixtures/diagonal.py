@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cbnorm.mixtures.numerics import accumulator_dtype, compute_dtype, full_precision
+from cbnorm.mixtures.numerics import accumulator_dtype, compute_dtype, full_precision, posterior
 
 
 class Mixture(NamedTuple):
@@ -27,7 +27,14 @@ def log_responsibilities(data: Tensor, mixture: Mixture) -> Tensor:
     """Log posterior of every component given every point: log tau_k(x), eq. 6 of the paper.
 
     Differentiable in ``data`` and in the mixture's tensors. A row depends on its own point
-    alone, and is finite however far the point lies from every component.
+    alone. It is finite and normalized while the point lies less than 1e18 (1e150 in float64) from
+    every component, in the data's units and in standard deviations.
+
+    Points are measured from the median of the means, and the precision that all components share
+    is dropped, so that neither a component that left nor a far point costs digits. What remains in
+    float32 is an error of about ``1e-7 d²``, where d is the distance from that median of the
+    components that compete for a point, in units of their standard deviation: from d = 1000 on,
+    where it is 0.1, float64 data are the remedy.
 
     Args:
         data: Points x, (n, D).
@@ -42,9 +49,14 @@ def log_responsibilities(data: Tensor, mixture: Mixture) -> Tensor:
         tensor([[0.5000, 0.5000],
                 [0.0000, 1.0000]])
     """
-    mixture, shift, shifted = _prepare(data, mixture)
-    log_joint = _log_joint(shifted, shifted.square(), mixture, shift)
-    return log_joint - log_joint.logsumexp(dim=1, keepdim=True)
+    dtype = compute_dtype(data)
+    mixture = Mixture(*(tensor.to(dtype) for tensor in mixture))
+    means, precisions = mixture.means.detach(), mixture.variances.detach().reciprocal()
+    middle = means.sort(dim=0).values[(len(means) - 1) // 2]
+    shifted = data.to(dtype) - middle
+    # The smallest precision, because a far point is between the components that have it.
+    log_joint = _log_joint(shifted, shifted.square(), mixture, middle, precisions.amin(0))
+    return log_joint.log_softmax(dim=1)
 
 
 @torch.no_grad()
@@ -55,8 +67,11 @@ def em_step(data: Tensor, mixture: Mixture, *, floor: float = 1e-3) -> tuple[Mix
     temporaries, no (n, K, D) one, nothing read back from the device, no gradient. The price is
     that a variance loses about ``1e-7 (1 + d²)`` of its relative accuracy in float32, where d is
     the distance of a component from the mixture's mean in units of its standard deviation;
-    float64 data are computed in float64. A component that no point supports keeps its means and
-    variances, and a weight of about 1e-7, so that it can come back.
+    float64 data are computed in float64. A log responsibility is off by about ``1e-7 d²``, where d
+    is the larger of that distance and the point's; responsibilities sum to 1 all the same, as long
+    as the point lies less than 1e18 from every component (see :func:`log_responsibilities`, which
+    loses less). A component that no point supports keeps its means and variances, and a weight of
+    about 1e-7, so that it can come back.
 
     Args:
         data: Points, (n, D). Half precision is computed in float32, autocast notwithstanding.
@@ -76,9 +91,7 @@ def em_step(data: Tensor, mixture: Mixture, *, floor: float = 1e-3) -> tuple[Mix
     types = [tensor.dtype for tensor in mixture]
     mixture, shift, shifted = _prepare(data, mixture)
     squares = shifted.square()
-    log_joint = _log_joint(shifted, squares, mixture, shift)
-    evidence = log_joint.logsumexp(dim=1, keepdim=True)
-    responsibilities = (log_joint - evidence).exp()
+    responsibilities, evidence = posterior(_log_joint(shifted, squares, mixture, shift))
     updated = _maximise(shifted, squares, responsibilities, mixture, shift, floor)
     updated = Mixture(*(tensor.to(dtype) for tensor, dtype in zip(updated, types, strict=True)))
     return updated, evidence.mean(dtype=accumulator_dtype(data.device))
@@ -123,8 +136,13 @@ def _prepare(data: Tensor, mixture: Mixture) -> tuple[Mixture, Tensor, Tensor]:
     return mixture, shift, data.to(dtype) - shift
 
 
-def _log_joint(shifted: Tensor, squares: Tensor, mixture: Mixture, shift: Tensor) -> Tensor:
-    """Log lambda_k + log p_k(x), (n, K), for points and their squares relative to ``shift``."""
+def _log_joint(
+    shifted: Tensor, squares: Tensor, mixture: Mixture, shift: Tensor, shared: Tensor | float = 0.0
+) -> Tensor:
+    """Log lambda_k + log p_k(x), (n, K), for points and their squares relative to ``shift``.
+
+    Without the part that precisions ``shared`` (D,) by all components add to every column.
+    """
     precisions = mixture.variances.reciprocal()
     offsets = mixture.means - shift
     linear = offsets * precisions
@@ -132,7 +150,7 @@ def _log_joint(shifted: Tensor, squares: Tensor, mixture: Mixture, shift: Tensor
     constants = mixture.weights.log() - 0.5 * volume
     with full_precision(shifted.device):
         partial = torch.addmm(constants, shifted, linear.T)
-        return torch.addmm(partial, squares, precisions.T, alpha=-0.5)
+        return torch.addmm(partial, squares, (precisions - shared).T, alpha=-0.5)
 
 
 def _maximise(

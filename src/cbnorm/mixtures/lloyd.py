@@ -55,7 +55,7 @@ def kmeans(
     max_iter: int = 300,
     tol: float = 1e-4,
     generator: torch.Generator | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
 ) -> KMeansResult:
     """Cluster the rows of ``data`` around ``k`` centres of least total squared distance.
 
@@ -126,11 +126,21 @@ def starting_centers(
         return centers - stream.origin
     if init != "kmeans++":
         raise ValueError(f"init must be 'kmeans++' or a tensor of centres, not {init!r}")
-    rows, _ = seed_rows(stream, k, generator)
-    seeds = stream.take(rows)
+    return _seeds(stream, k, generator).to(accumulator_dtype(stream.device))
+
+
+def _seeds(stream: RowStream, k: int, generator: torch.Generator | None) -> Tensor:
+    """Rows far from each other, (K, D), relative to the stream's origin."""
+    seeds = stream.take(seed_rows(stream, k, generator)[0])
+    dtype = accumulator_dtype(stream.device)
+    if len(seeds.unique(dim=0)) < k and stream.dtype != dtype:
+        # Distances below a thousandth of the distance from the mean are rounding noise in float32.
+        # Float64 only here, so that data that can do without keep their draws.
+        fine = RowStream.centred(stream.data, dtype=dtype, device=stream.device)
+        seeds = stream.take(seed_rows(fine, k, generator)[0])
     if len(seeds.unique(dim=0)) < k:
         raise ValueError(f"data hold fewer than {k} points that can be told apart; lower k")
-    return seeds.to(accumulator_dtype(stream.device))
+    return seeds
 
 
 class _Lloyd(NamedTuple):

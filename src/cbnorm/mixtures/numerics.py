@@ -21,6 +21,22 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
+def posterior(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Responsibilities (n, K), which sum to 1 however far a point lies, and log evidence (n, 1).
+
+    For log lambda_k + log p_k(x), (n, K). Dividing by the sum is what normalizes: far away the rounding
+    of a log evidence is larger than 1. Written out, because torch.softmax over a few columns takes
+    several times as long and changes the layout.
+
+    >>> posterior(torch.full((1, 2), -1e8))[0]
+    tensor([[0.5000, 0.5000]])
+    """
+    largest = log_joint.amax(dim=1, keepdim=True)
+    shares = (log_joint - largest).exp_()
+    total = shares.sum(dim=1, keepdim=True)
+    return shares / total, largest + total.log()
+
+
 def check_matrix(data: Tensor, name: str = "data") -> None:
     """Raise unless ``data`` is a matrix with at least one row and one column.
 

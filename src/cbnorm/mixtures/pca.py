@@ -45,7 +45,7 @@ class PCA:
 
 
 @torch.no_grad()
-def pca(data: Tensor, d: int, *, standardise: bool = False, device: torch.device | None = None) -> PCA:
+def pca(data: Tensor, d: int, *, standardise: bool = False, device: torch.device | str | None = None) -> PCA:
     """The ``d`` directions of largest variance among the rows of ``data``.
 
     Deterministic. More than 768 features go through block Lanczos iteration until ``C v = λ v``

@@ -19,7 +19,8 @@ def kmeans_plusplus(data: Tensor, k: int, *, generator: torch.Generator | None =
 
     Args:
         data: Points, (n, D).
-        k: Number of centres, 1 ≤ k ≤ n. With fewer than ``k`` distinct rows some centres coincide.
+        k: Number of centres, 1 ≤ k ≤ n. With fewer than ``k`` distinct rows some centres coincide;
+            rows closer than 1.4e-3 of their distance from the mean count as one in float32.
         generator: Source of randomness, on any device; the global generator if None.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Where EM starts: the moments of the cells of k-means++ seeds, k-means centres or given centres."""
+"""Where EM starts: the moments of the cells of seeds, of k-means or given centres; or a given mixture."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,7 @@ from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.climb import update
 from cbnorm.mixtures.covariances import Parameters
 from cbnorm.mixtures.lloyd import kmeans, starting_centers
+from cbnorm.mixtures.numerics import accumulator_dtype
 
 
 @torch.no_grad()
@@ -29,6 +30,38 @@ def starting_parameters(
     # Under equal weights and spheres the best component is the nearest centre.
     spheres = Parameters(weights, centers, _isotropic(centers, covariance, variance))
     return update(stream, spheres, covariance, floor, hard=True)[0]
+
+
+@torch.no_grad()
+def given_parameters(stream: RowStream, given: Parameters, covariance: str) -> Parameters:
+    """A mixture to go on from, in the accumulators' type, its weights divided by their sum.
+
+    Raises:
+        ValueError: If weights or covariances are of the wrong shape, anything is not finite, or a
+            weight or a variance along any direction is not positive.
+    """
+    k, width = given.means.shape
+    shapes = {"diagonal": (k, width), "spherical": (k,), "tied": (width, width), "full": (k, width, width)}
+    if given.weights.shape != (k,) or given.covariances.shape != shapes[covariance]:
+        raise ValueError(
+            f"init has weights of shape {tuple(given.weights.shape)} and covariances of shape"
+            f" {tuple(given.covariances.shape)}; give a mixture with ({k},) and {shapes[covariance]}"
+        )
+    dtype = accumulator_dtype(stream.device)
+    weights, means, covariances = (tensor.detach().to(stream.device, dtype) for tensor in given)
+    finite = all(tensor.isfinite().all() for tensor in (weights, means, covariances))
+    if not finite or not (weights > 0).all() or not _positive(covariances, covariance):
+        raise ValueError(
+            "init holds weights or covariances that are not positive, NaN or infinity; give a proper mixture"
+        )
+    return Parameters(weights / weights.sum(), means, covariances)
+
+
+def _positive(covariances: Tensor, covariance: str) -> bool:
+    """Whether all variances are, along every direction."""
+    if covariance in {"diagonal", "spherical"}:
+        return bool((covariances > 0).all())
+    return bool((torch.linalg.cholesky_ex(covariances).info == 0).all())
 
 
 def _isotropic(centers: Tensor, covariance: str, variance: float) -> Tensor:
