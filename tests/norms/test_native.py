@@ -82,6 +82,37 @@ def test_kernels_stay_finite_far_away(own, draw, run, kernels, mixed_ids, scale)
     assert all(torch.isfinite(tensor).all() for tensor in result.values())
 
 
+def pairs_of_components(channels, distance):
+    """A joint layer with two pairs of close components, the pairs about ``distance`` deviations apart."""
+    generator = torch.Generator().manual_seed(0)
+    middles = distance * torch.randn(2, channels, generator=generator).repeat_interleave(2, dim=0)
+    near = torch.randn(4, channels, generator=generator) / channels**0.5
+    widths = 1 + 0.01 * torch.rand(4, channels, generator=generator)
+    mixture = (torch.full((4,), 0.25), middles + near, widths)
+    return MixtureNorm(channels, 4, mixture=mixture, differentiate_tau=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize(("distance", "deviation"), [(0, 10), (0, 100), (1, 30), (30, 1)])
+def test_joint_kernels_keep_the_digits_far_from_their_components(
+    kernels, draw, run, distance, deviation, last, training
+):
+    """Far from all components what they share is 10^4 times what tells them apart; or pairs are far apart."""
+    layer = pairs_of_components(70, distance).train(training)
+    pair = torch.arange(8)[:, None, None] % 2 * 2
+    x = layer.mixture_means[pair, torch.arange(70)[:, None]] + draw(8, 70, 30, scale=deviation)
+    x = x.transpose(1, 2).contiguous().transpose(1, 2) if last else x
+    kernels(on=False)
+    expected = run(copy.deepcopy(layer).double(), x.double())
+    kernels(on=True)
+    got = run(layer, x)
+    for name, largest in (("y", 5e-6), ("x.grad", 3e-4)):
+        error = (got[name].double() - expected[name]).norm() / expected[name].norm()
+        assert error < largest, f"{name}: {error:.1e}"
+
+
 @needs_compiler
 def test_second_derivatives_come_from_the_definitions(own, draw, kernels, mixed_ids):
     results = []

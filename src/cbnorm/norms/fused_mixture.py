@@ -13,6 +13,7 @@ from torch.autograd import Function
 from cbnorm.norms.fused_affine import Plain, differentiate, table
 from cbnorm.norms.mixture import density_share
 from cbnorm.norms.native import call, differentiable, layout, matching
+from cbnorm.norms.standardize import middle
 
 
 class ScalarMixture(Function):
@@ -103,17 +104,19 @@ class VectorMixture(Function):
         y, mass = torch.empty_like(source), source.new_ones(len(m), 1)
         tau = source.new_empty(len(m) * x.shape[0] * x.shape[2])
         sizes = (*x.shape, len(m), last)
-        a, h, center, w = _joint_densities(log_prior, mu, s, temper=temper)
+        densities = _joint_densities(log_prior, mu, s, temper=temper)
+        w = densities[-1]
         factor, shift = (None if values is None else table(values) for values in (gain, bias))
         ends = (_scale(v, eps, factor), shift, y, *sizes)
-        exact = call("joint_forward", source, a, h, center, w, tau, mass, m, v, *ends, batch, dead)
+        exact = call("joint_forward", source, *densities, tau, mass, m, v, *ends, batch, dead)
         if batch:
             if not exact:
                 squares = torch.empty_like(m)
                 call("joint_squares", source, tau, m, squares, *sizes)
                 v = torch.where(mass < dead, v, squares / mass)
             call("joint_apply", source, tau, w, m, _scale(v, eps, factor), shift, y, *sizes)
-        ctx.save_for_backward(x, log_prior, mu, s, mean, variance, gain, bias, mass, m, v, tau)
+        inputs = (x, log_prior, mu, s, mean, variance, gain, bias)
+        ctx.save_for_backward(*inputs, mass, m, v, tau, *densities[1:])
         ctx.plain, ctx.settings = plain, settings
         ctx.mark_non_differentiable(mass, m, v)
         return y, mass, m, v
@@ -121,15 +124,14 @@ class VectorMixture(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Two passes over the batch; only the responsibilities, K numbers a position, were kept."""
-        x, log_prior, mu, s, mean, variance, gain, bias, mass, m, v, tau = ctx.saved_tensors
+        *inputs, mass, m, v, tau, slope, bend, center, w = ctx.saved_tensors
+        x, _, _, s, _, _, gain, bias = inputs
         batch, eps, dead, constant, temper = ctx.settings
         if differentiable(grad):
-            inputs = (x, log_prior, mu, s, mean, variance, gain, bias)
             return None, *differentiate(ctx.plain, inputs, grad), None
         source, last = layout(x)
         g, dx = matching(grad, last=last), torch.empty_like(source)
         sizes = (*x.shape, len(m), last)
-        _a, h, center, w = _joint_densities(log_prior, mu, s, temper=temper)
         root = (v + eps).rsqrt()
         scale = _scale(v, eps, None if gain is None else table(gain))
         p, q, l1, l2 = (torch.zeros_like(m) for _ in range(4))
@@ -139,7 +141,7 @@ class VectorMixture(Function):
         by_mean, by_variance = -scale * p, -0.5 * root**2 * scale * q
         inverse = torch.where(alive, mass.reciprocal(), 0.0)
         call(
-            *("joint_backward", source, g, tau, u, h, center, w, m, v, scale),
+            *("joint_backward", source, g, tau, u, slope, bend, center, w, m, v, scale),
             *(by_mean * inverse, by_variance * inverse, dx, l0, l1, l2, *sizes, batch, constant),
         )
         by_prior = l0.sum(dim=1) - 0.5 * (scale * q).sum(dim=1)
@@ -152,12 +154,14 @@ class VectorMixture(Function):
         return None, dx, by_prior, l1 / width, by_s, by_mean, by_variance, by_gain, by_bias, None
 
 
-def _joint_densities(
-    log_prior: Tensor, mu: Tensor, s: Tensor, *, temper: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    half = 0.5 * density_share(s, temper=temper)
-    constant = log_prior - half * s.log().sum(dim=1)
-    return table(constant), table(half / s), table(mu), table((-0.5 * log_prior).exp())
+def _joint_densities(log_prior: Tensor, mu: Tensor, s: Tensor, *, temper: bool) -> tuple[Tensor, ...]:
+    """Constant (K,), slope, bend and mean (K, C) and weight (K,), as ``joint.cpp`` explains them."""
+    center, share = table(mu), density_share(s, temper=temper)
+    slope, bend = torch.empty_like(center), torch.empty_like(center)
+    a, w = center.new_empty(len(mu)), center.new_empty(len(mu))
+    mixture = (table(log_prior), center, table(s), middle(center), share)
+    call("joint_densities", *mixture, a, slope, bend, w, *center.shape)
+    return a, slope, bend, center, w
 
 
 def _scale(variance: Tensor, eps: float, gain: Tensor | None) -> Tensor:

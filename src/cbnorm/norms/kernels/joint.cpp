@@ -129,15 +129,51 @@ inline void apply_tile(const Tiles &tiles, const Tile &tile, const float *x, con
   });
 }
 
+// Whether all components lie within NEAR variances (squared, mean of the channels) of one point (C).
+inline bool lie_close(const float *mu, const float *s, const float *point, i64 K, i64 C) {
+  for (i64 k = 0; k < K; ++k) {
+    double square = 0.0;
+    for (i64 c = 0; c < C; ++c) {
+      const double offset = static_cast<double>(mu[k * C + c]) - point[c];
+      square += offset * offset / s[k * C + c];
+    }
+    if (!(square <= NEAR * C)) return false;
+  }
+  return true;
+}
+
 } // namespace
 
 extern "C" {
 
-// tau from a (K) = log prior - sum log(s)/2, h and mu (K, C). With batch: mass (K), m and v (K, C), and whether v is
+// Log densities of a mixture as a (K) + sum over channels of d (slope - bend d / 2), d = x - mu; tables (K, C). Those
+// of close components lack the mean of their squares, taken around middle (C): far from all of them it would swamp
+// their differences. Where they lie apart, it would be large in one of them, and stays. share: what a channel counts;
+// w = 1/sqrt(prior).
+void joint_densities(const float *prior, const float *mu, const float *s, const float *middle, float share, float *a,
+                     float *slope, float *bend, float *w, i64 K, i64 C, int) {
+  doubles common(C, 0.0), constant(K);
+  if (lie_close(mu, s, middle, K, C))
+    for (i64 j = 0; j < K * C; ++j) common[j % C] += share / static_cast<double>(s[j]) / K;
+  for (i64 k = 0; k < K; ++k) {
+    constant[k] = prior[k];
+    w[k] = std::exp(-0.5f * prior[k]);
+    for (i64 j = k * C, c = 0; c < C; ++j, ++c) {
+      const double variance = s[j], offset = static_cast<double>(mu[j]) - middle[c];
+      constant[k] += 0.5 * (common[c] * offset * offset - share * std::log(variance));
+      slope[j] = static_cast<float>(common[c] * offset);
+      bend[j] = static_cast<float>(share / variance - common[c]);
+    }
+  }
+  const double top = *std::max_element(constant.begin(), constant.end());
+  for (i64 k = 0; k < K; ++k) a[k] = static_cast<float>(constant[k] - top);
+}
+
+// tau from the tables of joint_densities. With batch: mass (K), m and v (K, C) by sums around mu, and whether v is
 // exact enough, else joint_squares is due; without: y at once.
-int joint_forward(const float *x, const float *a, const float *h, const float *mu, const float *w, float *tau,
-                  float *mass, float *m, float *v, const float *scale, const float *shift, float *y, i64 N, i64 C,
-                  i64 L, i64 K, int last, int batch, float dead, int threads) {
+int joint_forward(const float *x, const float *a, const float *slope, const float *bend, const float *mu,
+                  const float *w, float *tau, float *mass, float *m, float *v, const float *scale, const float *shift,
+                  float *y, i64 N, i64 C, i64 L, i64 K, int last, int batch, float dead, int threads) {
   const Tiles tiles(N, C, L, last);
   auto sums = tables(threads, batch ? 2 : 0, K, C, last);
   auto masses = tables(threads, 1, K, 1, true);
@@ -156,10 +192,10 @@ int joint_forward(const float *x, const float *a, const float *h, const float *m
         for (i64 c = 0; c < C; ++c) {
           const float *xb = tiles.row(x, tile, c, buffer);
           for (i64 k = 0; k < K; ++k) {
-            const float hk = h[k * C + c], mk = mu[k * C + c];
+            const float first = slope[k * C + c], half = 0.5f * bend[k * C + c], mk = mu[k * C + c];
             float *T = &t[k * W];
 #pragma omp simd
-            for (int i = 0; i < W; ++i) { const float d = xb[i] - mk; T[i] -= hk * d * d; }
+            for (int i = 0; i < W; ++i) { const float d = xb[i] - mk; T[i] += d * (first - half * d); }
           }
         }
       } else {
@@ -168,19 +204,20 @@ int joint_forward(const float *x, const float *a, const float *h, const float *m
           for (i64 k = 0; k < K; ++k) {
             vec sum[n] = {};
             for (i64 c = 0; c + LANES <= C; c += LANES) {
-              const vec hk = at(h + k * C + c), mk = at(mu + k * C + c);
+              const i64 j = k * C + c;
+              const vec first = at(slope + j), half = 0.5f * at(bend + j), mk = at(mu + j);
               for (int q = 0; q < n; ++q) {
                 const vec d = at(x + tiles.point(tile, i + q) + c) - mk;
-                sum[q] += hk * d * d;
+                sum[q] += d * (first - half * d);
               }
             }
             for (int q = 0; q < n; ++q) {
               float rest = total(sum[q]);
               for (i64 c = C - C % LANES; c < C; ++c) {
                 const float d = x[tiles.point(tile, i + q) + c] - mu[k * C + c];
-                rest += h[k * C + c] * d * d;
+                rest += d * (slope[k * C + c] - 0.5f * bend[k * C + c] * d);
               }
-              t[k * W + i + q] -= rest;
+              t[k * W + i + q] += rest;
             }
           }
         });
@@ -406,10 +443,11 @@ void joint_sums(const float *x, const float *g, const float *tau, const float *w
 
 // dx, and l0 (K), l1, l2 (K, C): sums of dl, dl (x - mu), dl (x - mu)^2. dm, dv (K, C) are the moments' gradients
 // over the mass (zero for given moments). With constant: responsibilities carry no gradient, l0 to l2 stay zero.
-void joint_backward(const float *x, const float *g, const float *tau, const float *u, const float *h, const float *mu,
-                    const float *w, const float *m, const float *v, const float *scale, const float *dm,
-                    const float *dv, float *dx, float *l0, float *l1, float *l2, i64 N, i64 C, i64 L, i64 K, int last,
-                    int batch, int constant, int threads) {
+// What joint_densities leaves out of the log densities has no gradient either, as dl adds up to zero at a position.
+void joint_backward(const float *x, const float *g, const float *tau, const float *u, const float *slope,
+                    const float *bend, const float *mu, const float *w, const float *m, const float *v,
+                    const float *scale, const float *dm, const float *dv, float *dx, float *l0, float *l1, float *l2,
+                    i64 N, i64 C, i64 L, i64 K, int last, int batch, int constant, int threads) {
   const Tiles tiles(N, C, L, last);
   auto sums = tables(threads, constant ? 0 : 2, K, C, last);
   auto zeros = tables(threads, 1, K, 1, true);
@@ -485,15 +523,16 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
           vec sum[W / LANES] = {};
           for (i64 k = 0; k < K; ++k) {
             const i64 j = k * C + c;
-            const float s = w[k] * scale[j], b = 2.f * dv[j], a = dm[j], hk = -2.f * h[j], mk = m[j], muk = mu[j];
+            const float s = w[k] * scale[j], b = 2.f * dv[j], a = dm[j], mk = m[j], muk = mu[j];
+            const float first = slope[j], second = bend[j];
             const float *T = &t[k * W], *E = &D[k * W];
             for (int q = 0; q < W / LANES; ++q)
               sum[q] += at(T + q * LANES) * (s * at(gb + q * LANES) + (a + b * (at(xb + q * LANES) - mk)));
             if (constant) continue;
             vec one = at(own[0].lanes(k, c)), two = at(own[1].lanes(k, c));
             for (int q = 0; q < W / LANES; ++q) {
-              const vec d = at(xb + q * LANES) - muk, ed = at(E + q * LANES) * d;
-              sum[q] += hk * ed;
+              const vec d = at(xb + q * LANES) - muk, e = at(E + q * LANES), ed = e * d;
+              sum[q] += first * e - second * ed;
               one += ed;
               two += ed * d;
             }
@@ -518,11 +557,12 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
               sum[q] += t[k * W + i + q] * (s * at(g + from) + (a + b * (at(x + from) - mk)));
             }
             if (constant) continue;
-            const vec hk = -2.f * at(h + j), muk = at(mu + j);
+            const vec first = at(slope + j), second = at(bend + j), muk = at(mu + j);
             vec one = at(own[0].row(k) + c), two = at(own[1].row(k) + c);
             for (int q = 0; q < n; ++q) {
-              const vec d = at(x + tiles.point(tile, i + q) + c) - muk, ed = D[k * W + i + q] * d;
-              sum[q] += hk * ed;
+              const float e = D[k * W + i + q];
+              const vec d = at(x + tiles.point(tile, i + q) + c) - muk, ed = e * d;
+              sum[q] += first * e - second * ed;
               one += ed;
               two += ed * d;
             }
@@ -540,7 +580,7 @@ void joint_backward(const float *x, const float *g, const float *tau, const floa
             float sum = t[k * W + i] * (w[k] * scale[j] * g[from] + dm[j] + 2.f * dv[j] * (x[from] - m[j]));
             if (!constant) {
               const float d = x[from] - mu[j], ed = D[k * W + i] * d;
-              sum -= 2.f * h[j] * ed;
+              sum += slope[j] * D[k * W + i] - bend[j] * ed;
               own[0].row(k)[c] += ed;
               own[1].row(k)[c] += ed * d;
             }
