@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from cbnorm.norms import MixtureNorm, SCBNorm, SCBNormBase, UCBNorm
+from cbnorm.report.ledger import read_paper
 
 EPS = 1e-5
 
@@ -196,6 +197,31 @@ def test_bold_in_table_5_is_not_the_maximum():
     """SCB-Norm-1 is set in bold for CIFAR-10 at 100 epochs; UCB-Norm-1 is larger."""
     _, _, scb, ucb = TABLE_V["CIFAR-10"]
     assert ucb[0] > scb[0]
+
+
+def published(experiment, *keys):
+    """Cells by what the keys name."""
+    return {tuple(getattr(cell, key) for key in keys): cell.value for cell in read_paper(experiment)}
+
+
+def test_cells_of_table_5_stand_still_and_fall():
+    """As the best weights so far do, not those of the epoch that a column names."""
+    cells = published("table5", "dataset", "row", "moment")
+    assert {cells["Tiny ImageNet", "BN-1", moment] for moment in ("25", "50", "75", "100")} == {37.17}
+    assert cells["CIFAR-10", "BN-1", "75"] < cells["CIFAR-10", "BN-1", "50"]
+
+
+def test_recall_and_f1_of_table_8_are_none_of_predictions():
+    """Averaged over equal classes, recall is the accuracy; and F1 is at most the mean of its parts."""
+    cells = published("table8", "row", "moment", "metric")
+    places = {(row, moment) for row, moment, _ in cells}
+    assert len(places) == 6
+    for place in places:
+        accuracy, precision, recall, f1 = (
+            cells[*place, metric] for metric in ("accuracy", "precision", "recall", "f1")
+        )
+        assert recall > accuracy + 15
+        assert f1 > (precision + recall) / 2
 
 
 def released_ucb(x, mean, variance, prior, eps=1e-3):

@@ -154,16 +154,16 @@ class ClusterNorm(_ChannelNorm):
         return f"{self.num_features}, num_clusters={self.num_clusters}, eps={self.eps:g}"
 
 
-def check_count(name: str, value: int) -> int:
-    """``value`` if it is an integer of at least 1, else one clear line."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """``value`` if it is an integer of at least `least`, else one clear line."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
     return value
 
 
 def check_momentum(momentum: float) -> float:
     """``momentum`` if it lies in [0, 1], else one clear line."""
-    if not 0 <= momentum <= 1:
+    if momentum is None or not 0 <= momentum <= 1:
         raise ValueError(
             f"momentum must lie in [0, 1], not {momentum} (new = (1 - momentum)·old + momentum·batch)"
         )
@@ -179,7 +179,20 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 def snapshot(buffer: Tensor, dtype: torch.dtype) -> Tensor:
     """A copy of ``buffer``: later batches change it in place while autograd may still hold this one's."""
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        # A compiler may copy again in the backward pass, when the buffer has moved: not through this.
+        return _copied(buffer).to(dtype)
     return buffer.to(dtype, copy=True)
+
+
+@torch.library.custom_op("cbnorm::copied", mutates_args=())
+def _copied(buffer: Tensor) -> Tensor:
+    return buffer.clone()
+
+
+@_copied.register_fake
+def _(buffer: Tensor) -> Tensor:
+    return torch.empty_like(buffer)
 
 
 def recomputing() -> bool:

@@ -1,8 +1,10 @@
 """Batch normalization for every rank, as the baseline the other layers replace."""
 
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cbnorm.norms.base import check_count, check_momentum, recomputing
 from cbnorm.norms.layout import check_input, from_ncl, to_ncl
 
 
@@ -34,17 +36,29 @@ class BatchNorm(_BatchNorm):
         device: object = None,
         dtype: object = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+        check_count("num_features", num_features)
+        if momentum is not None:
+            check_momentum(momentum)
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, not {eps}")
         if channel_dim not in (1, -1):
             raise ValueError(f"channel_dim must be 1 or -1, not {channel_dim}")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
         self.channel_dim = channel_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x``; same shape and type."""
         check_input(x, self, self.num_features, self.channel_dim)
         if self.channel_dim == 1:
-            return super().forward(x)
-        return from_ncl(super().forward(to_ncl(x, -1)), x, -1)
+            return self._normalize(x)
+        return from_ncl(self._normalize(to_ncl(x, -1)), x, -1)
+
+    def _normalize(self, x: Tensor) -> Tensor:
+        if self.training and (recomputing() or not x.numel()):
+            # The running statistics have seen this batch, or there is nothing to see: copies take what comes.
+            mean, variance = (None if s is None else s.clone() for s in (self.running_mean, self.running_var))
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, training=True, eps=self.eps)
+        return super().forward(x)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (torch's name)
         """Every rank from 2 on is accepted; :meth:`forward` has checked it."""

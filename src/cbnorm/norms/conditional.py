@@ -134,6 +134,8 @@ class ClusterBatchNorm(ClusterNorm):
         shape = (num_clusters, num_features)
         self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(shape, device=device, dtype=dtype))
+        if separate and not affine:
+            raise ValueError("separate=True is about gamma and beta: add affine=True")
         self.separate = separate
         learned = shape if separate else (num_features,)
         self.weight = nn.Parameter(torch.ones(learned, device=device, dtype=dtype)) if affine else None

@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cbnorm.norms.batch import BatchNorm
 from cbnorm.norms.registry import create_norm, option_names
 
+#: What computes batch normalization and nothing else.
+_FORWARDS = {BatchNorm.forward, _BatchNorm.forward, nn.SyncBatchNorm.forward}
 Where = str | Callable[[str, nn.Module], bool]
 
 
@@ -23,7 +25,8 @@ def convert_norm(
     ``options``), and so are gamma and beta where the new layer has them: copied to each cluster for
     ``conditional_bn``. A momentum of None, torch's cumulative average, becomes the new layer's own unless it
     is ``bn``. Running statistics are not kept: they are moments of one component, and the new layers have K.
-    What is one layer at several places stays one. Layers that need cluster ids find them in
+    What was frozen stays frozen; without gamma and beta before there are none after. What is one layer at
+    several places stays one. Layers that need cluster ids find them in
     :func:`cbnorm.norms.cluster_ids`.
 
     Args:
@@ -38,7 +41,9 @@ def convert_norm(
         The new layers by qualified name, one that has several under each.
 
     Raises:
-        ValueError: Nothing to replace, or ``model`` itself is a BatchNorm layer.
+        ValueError: Nothing to replace, or ``model`` itself is a BatchNorm layer; a chosen layer computes more
+            than batch normalization, has not seen its first batch (lazy ones), or has its channels in the
+            last dimension, which the new one can't.
         TypeError: As :func:`cbnorm.norms.create_norm`.
 
     Example:
@@ -51,6 +56,8 @@ def convert_norm(
     if "" in layers:
         raise ValueError("the model itself is a BatchNorm layer; make its replacement with create_norm")
     chosen = _choose(layers, where)
+    for path, old in chosen.items():
+        _check_plain(path, old)
     # All are made before any is swapped, so that a refused option leaves the model whole.
     new: dict[int, nn.Module] = {}
     for old in chosen.values():
@@ -78,6 +85,17 @@ def _choose(layers: dict[str, _BatchNorm], where: Where) -> dict[str, _BatchNorm
     return chosen
 
 
+def _check_plain(path: str, layer: _BatchNorm) -> None:
+    kind = type(layer).__name__
+    if type(layer).forward not in _FORWARDS:
+        raise ValueError(
+            f"{path} is a {kind}, whose forward may do more than batch normalization: leave it out with "
+            "where=, or replace it by hand"
+        )
+    if not layer.num_features:
+        raise ValueError(f"{path} is a {kind} that has seen no batch: let one pass through the model first")
+
+
 def _state(layer: _BatchNorm, model: nn.Module) -> Tensor:
     """A tensor with the layer's device and type; the model's, where the layer has none of its own."""
     own = (layer.weight, layer.running_mean, *model.parameters(), *model.buffers())
@@ -87,8 +105,13 @@ def _state(layer: _BatchNorm, model: nn.Module) -> Tensor:
 def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any], state: Tensor) -> nn.Module:
     known = option_names(name) if name != "none" else {}
     kept = {"eps": layer.eps, "momentum": layer.momentum, "device": state.device, "dtype": state.dtype}
+    kept["track_running_stats"] = layer.track_running_stats
+    if not layer.affine:
+        kept["affine"] = False
     if isinstance(layer, BatchNorm):
         kept["channel_dim"] = layer.channel_dim
+        if layer.channel_dim != 1 and "channel_dim" not in known and name != "none":
+            raise ValueError(f"'{name}' takes channels in dimension 1 only, the layer has them in the last")
     if layer.momentum is None and name != "bn":
         del kept["momentum"]
     if options.get("convention") == "released":
@@ -106,3 +129,4 @@ def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any], state: T
 def _copy_affine(new: Tensor | None, old: Tensor | None) -> None:
     if isinstance(new, nn.Parameter) and old is not None and new.shape[-1:] == old.shape:
         new.copy_(old.expand_as(new))
+        new.requires_grad_(old.requires_grad)

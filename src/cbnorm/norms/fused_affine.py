@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from cbnorm.norms.base import full_precision
 from cbnorm.norms.native import call, differentiable, layout, matching
 
 Plain = Callable[..., Any]
@@ -26,7 +27,8 @@ def differentiate(plain: Plain, inputs: Sequence[Tensor | None], grad: Tensor) -
     Aliases of the inputs are differentiated by, so that one input that was computed from another is not
     counted twice.
     """
-    with torch.enable_grad():
+    # A penalty on gradients may be computed under autocast; what is normalized never is.
+    with torch.enable_grad(), full_precision(grad):
         aliases = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
         output = plain(*aliases)
         wanted = [alias for alias in aliases if alias is not None and alias.requires_grad]

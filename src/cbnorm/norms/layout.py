@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+#: Types of cluster ids; torch finds no bounds of the other unsigned ones.
+_IDS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -36,9 +38,17 @@ def from_ncl(y: Tensor, like: Tensor, channel_dim: int) -> Tensor:
         return y.transpose(1, 2).contiguous().unflatten(1, like.shape[1:-1])
     y = y.unflatten(2, like.shape[2:])
     channels_last = _CHANNELS_LAST.get(like.ndim)
-    if channels_last is not None and like.is_contiguous(memory_format=channels_last):
+    if channels_last is not None and _lies(like, channels_last):
         return y.contiguous(memory_format=channels_last)
     return y.contiguous()
+
+
+def _lies(x: Tensor, order: torch.memory_format) -> bool:
+    """Whether ``x`` is in this order; not under ``vmap``, which can't tell."""
+    try:
+        return x.is_contiguous(memory_format=order)
+    except RuntimeError:
+        return False
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -113,9 +123,9 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
         TypeError: The ids are not integers.
         ValueError: Not one id a sample, another device, or an id outside [-1, ``num_clusters``).
     """
-    if not isinstance(clusters, Tensor) or clusters.is_floating_point() or clusters.dtype == torch.bool:
+    if not isinstance(clusters, Tensor) or clusters.dtype not in _IDS:
         kind = clusters.dtype if isinstance(clusters, Tensor) else type(clusters).__name__
-        raise TypeError(f"{name} needs cluster ids as an integer tensor, got {kind}")
+        raise TypeError(f"{name} needs cluster ids as an integer tensor, got {kind}; .long() makes one")
     if clusters.shape != x.shape[:1]:
         raise ValueError(
             f"{name} needs one cluster id a sample, shape ({x.shape[0]},), got {tuple(clusters.shape)}"

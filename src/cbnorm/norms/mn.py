@@ -22,9 +22,9 @@ from cbnorm.norms.seeding import (
     FIT_SAMPLES,
     SEED_FLOOR,
     SEED_STEPS,
+    Seeded,
     check_finite,
     fit_vectors,
-    read_flag,
     run_em,
     sample_vectors,
 )
@@ -35,7 +35,7 @@ _STATES = (
 )
 
 
-class MixtureNorm(FeatureNorm):
+class MixtureNorm(Seeded, FeatureNorm):
     """Mixture normalization, MN (Kalayeh & Shah; arXiv 2403.16798v2, eq. 4 to 9).
 
     ``y = gamma · sum_k tau_k(x) / sqrt(lambda_k) · (x - m_k) / sqrt(v_k + eps) + beta`` with a diagonal
@@ -107,7 +107,10 @@ class MixtureNorm(FeatureNorm):
         self.num_components = check_count("num_components", num_components)
         self.fit_samples = check_count("fit_samples", fit_samples)
         self.refit_every = None if refit_every is None else check_count("refit_every", refit_every)
-        self.seed_steps, self.em_steps = seed_steps, em_steps
+        self.seed_steps = check_count("seed_steps", seed_steps, least=0)
+        self.em_steps = check_count("em_steps", em_steps, least=0)
+        if not variance_floor > 0:
+            raise ValueError(f"variance_floor must be positive, not {variance_floor}")
         self.variance_floor, self.differentiate_tau = variance_floor, differentiate_tau
         self.momentum = check_momentum(momentum)
         self.fitted, self._is_seeded = mixture is None, False
@@ -145,7 +148,7 @@ class MixtureNorm(FeatureNorm):
             getattr(self, mean).zero_()
             getattr(self, variance).fill_(1.0)
         self.seeded.zero_()
-        self._is_seeded = False
+        self._mark(seeded=False)
 
     @torch.no_grad()
     def set_mixture(self, weights: Tensor, means: Tensor, variances: Tensor) -> None:
@@ -157,8 +160,12 @@ class MixtureNorm(FeatureNorm):
             variances: (K, C), positive.
 
         Raises:
-            ValueError: Wrong shape, or weights or variances that are not positive.
+            ValueError: Wrong shape, values that are not finite, weights or variances that are not positive.
         """
+        weights, means, variances = (
+            torch.as_tensor(new, dtype=self.mixture_means.dtype, device=self.mixture_means.device)
+            for new in (weights, means, variances)
+        )
         for name, new, old in (
             ("weights", weights, self.mixture_weights),
             ("means", means, self.mixture_means),
@@ -166,6 +173,8 @@ class MixtureNorm(FeatureNorm):
         ):
             if new.shape != old.shape:
                 raise ValueError(f"mixture {name} must have shape {tuple(old.shape)}, not {tuple(new.shape)}")
+            if not bool(new.isfinite().all()):
+                raise ValueError(f"mixture {name} must be finite")
             if name != "means" and not bool((new > 0).all()):
                 raise ValueError(f"mixture {name} must be positive")
         for prefix in ("mixture_weights", "running_prior"):
@@ -175,7 +184,7 @@ class MixtureNorm(FeatureNorm):
         for prefix in ("mixture_variances", "running_var"):
             getattr(self, prefix).copy_(variances.clamp_min(self.variance_floor))
         self.seeded.fill_(1)
-        self._is_seeded = True
+        self._mark(seeded=True)
 
     def normalize(self, x: Tensor) -> Tensor:
         """Eq. 7 with the batch's moments in training, eq. 15 with running ones in evaluation."""
@@ -212,25 +221,27 @@ class MixtureNorm(FeatureNorm):
 
     @torch.no_grad()
     def _fit(self, x: Tensor) -> None:
-        if not self._is_seeded:
-            self._is_seeded = read_flag(self.seeded)
-        if not self._is_seeded or (
-            self.refit_every is not None and int(self.num_batches_tracked) % self.refit_every == 0
-        ):
+        if not self._has_mixture() or self._refit_due():
             self._seed_mixture(x)
         else:
             start = self._mixture(x.dtype)
             self._take(run_em(self._subsample(x), start, self.em_steps, self.variance_floor))
         self.num_batches_tracked += 1
 
+    def _refit_due(self) -> bool:
+        batches = 0 if self.refit_every is None else int(self.num_batches_tracked)
+        return self.refit_every is not None and batches > 0 and batches % self.refit_every == 0
+
     def _mixture(self, dtype: torch.dtype) -> Mixture:
         state = (self.mixture_weights, self.mixture_means, self.mixture_variances)
         return Mixture(*(snapshot(buffer, dtype) for buffer in state))
 
     def _take(self, mixture: Mixture) -> None:
-        self.mixture_weights.copy_(mixture.weights)
-        self.mixture_means.copy_(mixture.means)
-        self.mixture_variances.copy_(mixture.variances)
+        # A value that is not finite would spoil the mixture for all later batches.
+        finite = torch.stack([part.isfinite().all() for part in mixture]).all()
+        for prefix, new in zip(("weights", "means", "variances"), mixture, strict=True):
+            old = getattr(self, f"mixture_{prefix}")
+            old.copy_(torch.where(finite, new.to(old.dtype), old))
 
     def _subsample(self, x: Tensor) -> Tensor:
         return sample_vectors(x, self.fit_samples, self.num_batches_tracked)
@@ -238,7 +249,10 @@ class MixtureNorm(FeatureNorm):
     @torch.compiler.disable
     def _seed_mixture(self, x: Tensor) -> None:
         data = self._subsample(x)
-        check_finite(data, type(self).__name__)
+        if not self._is_seeded:
+            check_finite(data, type(self).__name__)
+        elif not bool(data.isfinite().all()):
+            return
         generator = torch.Generator().manual_seed(int(self.seed) + int(self.num_batches_tracked))
         steps, floor = self.seed_steps, self.variance_floor
         self._take(fit_vectors(data, self.num_components, generator, steps=steps, floor=floor))
@@ -246,8 +260,8 @@ class MixtureNorm(FeatureNorm):
             self._keep_order()
         else:
             self._start_running()
-        self._is_seeded = True
         self.seeded.fill_(1)
+        self._mark(seeded=True)
 
     def _start_running(self) -> None:
         self.running_prior.copy_(self.mixture_weights)
@@ -267,7 +281,7 @@ class MixtureNorm(FeatureNorm):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._is_seeded = bool(self.seeded)
+        self._mark(seeded=bool(self.seeded))
 
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""

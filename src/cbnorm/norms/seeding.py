@@ -1,9 +1,10 @@
 """A first mixture out of the first batch: of the vectors at its positions, or of each channel's scalars."""
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from cbnorm.mixtures import Mixture, em_step, kmeans_plusplus
+from cbnorm.norms.layout import watched
 from cbnorm.norms.mixture import Components, component_moments, log_posterior
 
 #: Vectors of a batch that are fitted, steps of EM, and the smallest variance, unless a layer says otherwise.
@@ -30,9 +31,30 @@ def check_finite(data: Tensor, name: str) -> None:
         raise ValueError(f"{name} cannot seed its mixture: the first batch is not finite")
 
 
+class Seeded(nn.Module):
+    """A layer whose mixture comes from its first batch; the buffer ``seeded`` says whether it has come.
+
+    Reading the buffer waits for the device, so it is read once, and again where another one is in its place:
+    of a restored layer, a copy, or :func:`torch.func.functional_call`.
+    """
+
+    seeded: Tensor
+    _is_seeded: bool
+    _read: Tensor | None = None
+
+    def _has_mixture(self) -> bool:
+        # What follows every operation has no values to read.
+        readable = not (torch.compiler.is_compiling() or watched())
+        if not self._is_seeded or (readable and self._read is not self.seeded):
+            self._mark(seeded=_read_flag(self.seeded))
+        return self._is_seeded
+
+    def _mark(self, *, seeded: bool) -> None:
+        self._is_seeded, self._read = seeded, self.seeded
+
+
 @torch.compiler.disable
-def read_flag(flag: Tensor) -> bool:
-    """Whether a layer has its mixture by its buffer, which may come from another process or copy."""
+def _read_flag(flag: Tensor) -> bool:
     return bool(flag)
 
 

@@ -33,7 +33,7 @@ def sample_moments(x: Tensor) -> SampleMoments:
 
 
 def _plain_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    mean = x.mean(dim=2)
+    mean = x.mean(dim=2) if x.shape[2] else x.sum(dim=2)
     return mean, (x - mean.unsqueeze(2)).square().sum(dim=2)
 
 

@@ -22,11 +22,11 @@ from cbnorm.norms.learned import SOFTPLUS_INVERSE_OF_ONE, VARIANCE_FLOOR, softpl
 from cbnorm.norms.mixture import Components, Moments, normalized_moments
 from cbnorm.norms.seeding import (
     FIT_SAMPLES,
+    Seeded,
     agree,
     check_finite,
     fit_scalars,
     fit_vectors,
-    read_flag,
     sample_vectors,
 )
 from cbnorm.norms.standardize import scale_and_shift
@@ -44,7 +44,7 @@ DEFAULT_EVAL_STATS: EvalStats = "running"
 DEFAULT_POSTERIOR: Posterior = "per_channel"
 
 
-class UCBNorm(FeatureNorm):
+class UCBNorm(Seeded, FeatureNorm):
     """Unsupervised cluster-based normalization, UCB-Norm (arXiv 2403.16798v2, eq. 6 to 9, 15, Alg. 2).
 
     ``y = sum_k tau_k(x) / sqrt(lambda_k) · (x - m_k) / sqrt(v_k + eps)``, tau the posterior of a mixture
@@ -171,9 +171,9 @@ class UCBNorm(FeatureNorm):
         else:
             self.running_prior.fill_(1 / self.num_components)
         self._reset_affine()
-        self._is_seeded = self.init != "first_batch"
-        if not self._is_seeded:
+        if self.init == "first_batch":
             self.seeded.zero_()
+            self._mark(seeded=False)
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -193,8 +193,8 @@ class UCBNorm(FeatureNorm):
             self.prior_logits.copy_(prior.log())
         else:
             self.running_prior.copy_(prior)
-        self._is_seeded = True
         self.seeded.fill_(1)
+        self._mark(seeded=True)
 
     def mixture(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Log prior (K,), mean (K, C) and variance (K, C) of the components, without eps."""
@@ -210,10 +210,8 @@ class UCBNorm(FeatureNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         """Eq. 7 or 15 on (N, C, L), by mode and options."""
-        if self.training and not self._is_seeded and x.numel():
-            self._is_seeded = read_flag(self.seeded)
-            if not self._is_seeded:
-                self._seed(x.detach())
+        if self.training and self.init == "first_batch" and x.numel() and not self._has_mixture():
+            self._seed(x.detach())
         log_prior, mean, variance = self._mixture_of_batch(x.dtype)
         components = Components(log_prior, mean, variance + self.eps)
         source = self.train_stats if self.training else self.eval_stats
@@ -254,11 +252,13 @@ class UCBNorm(FeatureNorm):
         average_(self.running_mean, new[0], self.momentum, alive)
         average_(self.running_var, new[1], self.momentum, alive)
         if self.update != "weight":
-            average_(self.running_prior, moments.share, self.momentum, alive.any())
+            sound = alive.any() & moments.share.isfinite().all()
+            average_(self.running_prior, moments.share, self.momentum, sound)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._is_seeded = self.init != "first_batch" or bool(self.seeded)
+        if self.init == "first_batch":
+            self._mark(seeded=bool(self.seeded))
 
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""
