@@ -245,3 +245,25 @@ def test_a_cost_is_decided_where_no_measurement_contradicts(
     told = cost_verdict(claim, norms)
     assert told["verdict"] == verdict
     assert ("2 measurements" if second else "1 measurement ") in told["remark"]
+
+
+def test_layers_that_were_never_timed_together_have_no_verdict(tmp_path: Path) -> None:
+    claim = next(claim for claim in read_claims("cost") if claim.id == "cost-ucb-mn")
+    norms, table1 = tmp_path / "norms.csv", tmp_path / "table1.csv"
+    norms.write_text(
+        "shape,layout,variant,K,layer,ratio_q25,ratio,ratio_q75\n"
+        "256x128x8x8,channels_last,kernel,3,ucb per_channel,7,8,9\n"
+    )
+    told = cost_verdict(claim, norms)
+    lacking = "no timings of ucb per_channel and mn, refitted together: make bench-table1"
+    assert (told["verdict"], told["remark"]) == ("not run", lacking)
+    table1.write_text(
+        "varied,K,C,n,layer,ms_q25,ms,ms_q75\n"
+        "K,3,128,16384,ucb per_channel,7,8,9\n"
+        'K,3,128,16384,"mn, refitted",50,60,70\n'
+    )
+    told = cost_verdict(claim, norms)
+    assert told["verdict"] == "supported"
+    # Only that measurement has both.
+    assert "0.13 times" in told["remark"]
+    assert "1 measurement " in told["remark"]

@@ -64,9 +64,13 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     try:
         ratios = read_ratios(path, claim.dataset)
         times = read_times(path.with_name("table1.csv"), claim.dataset)
-        pairs = [(found[claim.a], found[claim.b]) for found in (ratios, *times)]
     except (CbnormError, KeyError):
         return {"verdict": "not run", "remark": "no timings: make bench-norms"}
+    both = [found for found in (ratios, *times) if {claim.a, claim.b} <= found.keys()]
+    if not both:
+        lacking = " and ".join(dict.fromkeys([claim.a, claim.b]))
+        return {"verdict": "not run", "remark": f"no timings of {lacking} together: make bench-table1"}
+    pairs = [(found[claim.a], found[claim.b]) for found in both]
     lows, highs = [own[0] / other[2] for own, other in pairs], [own[2] / other[0] for own, other in pairs]
     verdict = "supported" if max(highs) < 1 else "refuted" if min(lows) > 1 else "inconclusive"
     medians = sorted(own[1] / other[1] for own, other in pairs)

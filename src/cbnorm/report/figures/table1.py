@@ -20,7 +20,10 @@ _MEASURES = {
     "values": "values kept",
 }
 _LOOKS = {"mn, with EM": "mn", "ucb per_channel": "ucb"}
-_JOINT = Mark("#17a2a2", "P", (0, (3, 1, 1, 1, 1, 1)), "UCB-Norm, joint")
+_OWN = {
+    "ucb joint": Mark("#17a2a2", "P", (0, (3, 1, 1, 1, 1, 1)), "UCB-Norm, joint"),
+    "mn, refitted": Mark("#12406b", "p", (0, (1, 2)), "MN, fitted to every batch"),
+}
 
 
 def table1(material: Material) -> Made:
@@ -53,7 +56,7 @@ def _line(text: dict[str, str]) -> Line:
 
 
 def _look(layer: str) -> Mark:
-    return _JOINT if layer == "ucb joint" else mark(_LOOKS.get(layer, layer))
+    return _OWN.get(layer) or mark(_LOOKS.get(layer, layer))
 
 
 def _series(lines: list[Line], sweep: str, layer: str, measure: str) -> tuple[list[float], list[float]]:
