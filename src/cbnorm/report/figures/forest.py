@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cbnorm.report.blocks import Block
+from cbnorm.report.endpoints import PRIMARY_METRIC
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.style import FOREGROUND, mark
@@ -30,8 +31,9 @@ def forest(material: Material) -> Made:
     if not lines:
         return "no claim about a reference row has runs of both sides"
     # A panel for each metric of each experiment: what is told the superclass gains ten times more.
-    panels = list(dict.fromkeys(map(_panel_of, lines)))
-    lines.sort(key=lambda line: panels.index(_panel_of(line)))
+    panels = sorted(dict.fromkeys(map(_panel_of, lines)), key=lambda panel: panel[0] != PRIMARY_METRIC)
+    blocks = list(dict.fromkeys(line["block"] for line in lines))
+    lines.sort(key=lambda line: (panels.index(_panel_of(line)), blocks.index(line["block"])))
     groups = [list(group) for _, group in groupby(lines, key=lambda line: (*_panel_of(line), line["block"]))]
     height = 0.5 + 0.155 * len(lines) + 0.36 * len(groups) + 0.34 * len(panels)
     single = sum(line["seeds"] < 3 for line in lines)
@@ -108,7 +110,7 @@ def _paint(figure: "Figure", groups: list[list[Line]]) -> None:
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=counts)[:, 0]
     for axis, own, (metric, _) in zip(axes, shown, panels, strict=True):
         _panel(axis, own)
-        unit = "points of accuracy" if metric == "accuracy" else metric
+        unit = "points of accuracy" if metric == PRIMARY_METRIC else metric.replace("_", " ")
         axis.set_xlabel(f"difference in {unit}; positive: as the paper claims")
 
 

@@ -97,4 +97,4 @@ def _paint(figure: "Figure", lines: list[Line]) -> None:
             row[0].set_ylim(bottom=0)
     handles = axes[0][0].get_lines()
     labels = [_look(layer).title for layer in layers]
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
