@@ -255,8 +255,8 @@ def test_without_predictions_t_stays_and_says_so(judged: Judged, making: SimpleN
 def test_claims_without_runs_say_why(judged: Judged, making: SimpleNamespace) -> None:
     told = judged(making.table({"SCB-Norm-1": HIGH, "BN-1": LOW}))
     assert (told["c100-scb-1-bn"].verdict, told["c100-scb-1-bn"].remark) == ("not run", "")
-    assert told["fig2-normal"].verdict == "not testable"
-    assert "no rule judges it" in told["fig2-normal"].remark
+    assert told["fig1-clusters"].verdict == "not testable"
+    assert "no rule was fixed before" in told["fig1-clusters"].remark
     assert told["c10-ucb-1-bn"].remark == "no run of UCB-Norm-1"
     assert told["c10-ucb-1-bn"].verdict == "not run"
 

@@ -146,9 +146,11 @@ def test_the_command_looks_once_and_figures_follow(
         return collect("table5", Evidence([store]).records, filters=filters, overrides=SMALL[2:])
 
     monkeypatch.setattr("cbnorm.look.collect", customised)
-    for told in ("SCB-Norm-1, Digits (60 training images): looking", "looked at already"):
+    for told in ("SCB-Norm-1, Digits (60 training images), seed 0: looking", "looked at already"):
         assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}", "images=30"]) == 0
         assert told in capsys.readouterr().out
+    assert main(["look", "table5", f"store={store.root}", f"out={tmp_path / 'others'}", "seeds=1..4"]) == 0
+    assert "no run of table5 keeps weights" in capsys.readouterr().out
     entry = Collected(customised(), [], runnable=True)
     material = Material(Evidence([store], tmp_path), [entry], tmp_path)
     for maker, name in ((planes_of_cnn, "fig1"), (distributions, "fig2")):
