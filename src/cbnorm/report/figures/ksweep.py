@@ -67,4 +67,4 @@ def _paint(figure: "Figure", lines: list[Line]) -> None:
     axis.set_xticks(ks, [str(k) for k in ks])
     axis.minorticks_off()
     axis.set(xlabel="K", ylabel="test accuracy (%)")
-    axis.legend()
+    figure.legend(loc="outside lower center", ncols=3)
