@@ -69,7 +69,7 @@ def test_seeds_count_that_were_looked_at_in_every_row(
     assert told["fig2-normal-ucb-mn"].verdict == "refuted"
 
 
-@pytest.mark.parametrize("damage", ["nothing", "no folder", "not an array"])
+@pytest.mark.parametrize("damage", ["nothing", "no folder", "not an array", "half a file"])
 def test_without_looks_nothing_is_told(
     records: list[Record], tmp_path: Path, making: SimpleNamespace, damage: str
 ) -> None:
@@ -78,6 +78,10 @@ def test_without_looks_nothing_is_told(
     if damage == "not an array":
         for record in records:
             (tmp_path / "looks" / f"{record['id']}.npz").write_bytes(b"PK")
+    if damage == "half a file":
+        look_at(records, tmp_path / "looks")
+        for path in (tmp_path / "looks").iterdir():
+            path.write_bytes(path.read_bytes()[:300])
     verdict = judged(records, tmp_path, making)["fig2-normal-ucb-bn"]
     assert verdict.verdict == "not run"
     assert verdict.remark == "no seed for which networks of UCB-Norm-1, BN-1 were all looked at"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -72,9 +73,10 @@ class Evidence:
     def _shape(self, run: str, measure: str) -> float | None:
         """The median over channels of a measure of :data:`SHAPES`, without its sign; None without a look."""
         try:
-            with np.load(self.looks / f"{run}.npz", allow_pickle=False) as arrays:
+            # Opened here, because numpy leaves a damaged file open.
+            with (self.looks / f"{run}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return float(np.median(np.abs(arrays[SHAPES[measure]])))
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, ValueError, BadZipFile):
             return None
 
     def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
@@ -86,11 +88,11 @@ class Evidence:
         paths = (store.folder(run) / "predictions.npz" for store in self.stores)
         try:
             path = next(path for path in paths if path.is_file())
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 labels = arrays[f"{lead}labels" if f"{lead}labels" in arrays else "labels"]
                 right = arrays[f"{lead}{reading}_epoch{epoch}"] == labels
                 return np.asarray(right, dtype=bool)
-        except (OSError, KeyError, ValueError, StopIteration):
+        except (OSError, KeyError, ValueError, BadZipFile, StopIteration):
             return None
 
 
