@@ -1,7 +1,7 @@
 """`cbnorm look`: at what finished networks see, for figures that need no network then."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
-from cbnorm.report.blocks import Block
+from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.collect import collect
 from cbnorm.report.commands import split
 from cbnorm.report.evidence import LOOKS, Evidence
@@ -31,38 +31,50 @@ def look_command(words: Sequence[str]) -> int:
     experiment, out = find_experiment(plain[0]), Path(own.pop("out", LOOKS))
     evidence = Evidence.of(own.pop("store", "runs"))
     seeds = parse_seeds(own.pop("seeds")) if "seeds" in own else []
-    labels = own.pop("rows").split(",") if "rows" in own else ["all"]
-    found = collect(experiment, evidence.records, filters=own, labels=labels)
-    seen = 0
+    labels = own.pop("rows").split(",") if "rows" in own else []
+    found = collect(experiment, evidence.records, filters=own, labels=labels or ["all"])
+    seen, without = 0, 0
     for block in found.blocks:
-        for label, config, record, folder in _runs(block, evidence, seeds):
-            path = out / f"{record['id']}.npz"
-            if path.is_file():
-                print(f"{label}, {block.title}, seed {config.seed}: looked at already, {path}")
-            else:
-                print(f"{label}, {block.title}, seed {config.seed}: looking ...", flush=True)
-                write_bytes(path, _look(config, record, folder, int(images)))
-            seen += 1
+        for row in _shown(block, named=bool(labels)):
+            runs = _runs(row, seeds)
+            kept = {seed: folder for seed, run in runs.items() if (folder := _kept(evidence, run))}
+            without += len(runs) - len(kept)
+            for seed in kept if seeds else list(kept)[:1]:
+                record, folder = evidence.records.by_id[runs[seed]], kept[seed]
+                place = f"{row.label}, {block.title}, seed {seed}"
+                config = row.config.model_copy(update={"seed": seed})
+                _look_once(place, out / f"{record['id']}.npz", config, record, folder, int(images))
+                seen += 1
     print(f"{seen} networks in {out}" if seen else f"no run of {experiment} keeps weights of its network")
+    if seen and without:
+        print(f"runs without weights, left out: {without} (reproduce with again=true trains them anew)")
     return 0
 
 
-def _runs(
-    block: Block, evidence: Evidence, seeds: Sequence[int]
-) -> Iterator[tuple[str, RunConfig, Record, Path]]:
-    """The runs of these seeds that have weights, with their configs, of every row that figures show.
+def _shown(block: Block, *, named: bool) -> list[TableRow]:
+    """The rows that figures show; controls too when rows are named."""
+    rows = [row for row in block.rows if row.config.task.name == "classification"]
+    return rows if named else [row for row in rows if not row.control]
 
-    Without seeds it is the first run of every row.
-    """
-    shown = (row for row in block.rows if not row.control and row.config.task.name == "classification")
-    for row in shown:
-        for seed, run in zip(row.main[-1].seeds, row.main[-1].runs, strict=True):
-            folder = evidence.folder(run)
-            if folder and (folder / weights.NAME).is_file() and (not seeds or seed in seeds):
-                config = row.config.model_copy(update={"seed": seed})
-                yield row.label, config, evidence.records.by_id[run], folder
-                if not seeds:
-                    break
+
+def _runs(row: TableRow, seeds: Sequence[int]) -> dict[int, str]:
+    """The runs of these seeds, or of all."""
+    found = dict(zip(row.main[-1].seeds, row.main[-1].runs, strict=True))
+    return {seed: run for seed, run in found.items() if not seeds or seed in seeds}
+
+
+def _kept(evidence: Evidence, run: str) -> Path | None:
+    """The folder of a run that keeps weights."""
+    folder = evidence.folder(run)
+    return folder if folder and (folder / weights.NAME).is_file() else None
+
+
+def _look_once(place: str, path: Path, config: RunConfig, record: Record, folder: Path, images: int) -> None:
+    if path.is_file():
+        print(f"{place}: looked at already, {path}")
+        return
+    print(f"{place}: looking ...", flush=True)
+    write_bytes(path, _look(config, record, folder, images))
 
 
 def _look(config: RunConfig, record: Record, folder: Path, images: int) -> bytes:

@@ -1,5 +1,6 @@
 """What trained networks see, summed up: measures against scipy, and a whole look at a small network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,11 @@ KEEP = ("trainer.keep=best", "trainer.keep=moments")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two rows of Table V on a few digits: one without clusters, one with."""
+    """Two rows of Table V on a few digits, one without clusters, one with, and a control."""
     folder = tmp_path_factory.mktemp("looks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CBNORM_DATA_DIR", str(folder / "data"))
-        for config in row_configs("table5", SMALL, ["BN-1", "SCB-Norm-1"]).values():
+        for config in row_configs("table5", SMALL, ["BN-1", "SCB-Norm-1", "No-norm-1"]).values():
             execute(config, Store(folder / "runs"))
     return Store(folder / "runs")
 
@@ -141,9 +142,13 @@ def test_the_command_looks_once_and_figures_follow(
     assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}"]) == 0
     assert "no run of table5 keeps weights" in capsys.readouterr().out
 
-    def customised(*_: object, **__: object) -> Collection:
+    def customised(*_: object, labels: Sequence[str] = ("all",), **__: object) -> Collection:
         filters = {"dataset": "digits", "protocol": "sound", "budget": "smoke"}
-        return collect("table5", Evidence([store]).records, filters=filters, overrides=SMALL[2:])
+        records = Evidence([store]).records
+        return collect("table5", records, filters=filters, overrides=SMALL[2:], labels=labels)
+
+    def runs_of(*rows: str) -> set[str]:
+        return {run_id(config) for config in row_configs("table5", SMALL, rows).values()}
 
     monkeypatch.setattr("cbnorm.look.collect", customised)
     for told in ("SCB-Norm-1, Digits (60 training images), seed 0: looking", "looked at already"):
@@ -151,6 +156,10 @@ def test_the_command_looks_once_and_figures_follow(
         assert told in capsys.readouterr().out
     assert main(["look", "table5", f"store={store.root}", f"out={tmp_path / 'others'}", "seeds=1..4"]) == 0
     assert "no run of table5 keeps weights" in capsys.readouterr().out
+    assert {path.stem for path in tmp_path.glob("*.npz")} == runs_of("BN-1", "SCB-Norm-1")
+    named = ["rows=BN-1,No-norm-1", f"out={tmp_path / 'named'}", "images=30"]
+    assert main(["look", "table5", f"store={store.root}", *named]) == 0
+    assert {path.stem for path in (tmp_path / "named").iterdir()} == runs_of("BN-1", "No-norm-1")
     entry = Collected(customised(), [], runnable=True)
     material = Material(Evidence([store], tmp_path), [entry], tmp_path)
     for maker, name in ((planes_of_cnn, "fig1"), (distributions, "fig2")):
