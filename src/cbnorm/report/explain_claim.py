@@ -1,6 +1,6 @@
 """Where a verdict comes from: the claim, the values behind it, and the command that gets the runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cbnorm.config.choices import experiments
 from cbnorm.errors import CbnormError
@@ -71,15 +71,14 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
     return "\n".join(lines)
 
 
-def _rows(claim: Claim) -> list[str]:
+def _rows(claim: Claim) -> Sequence[str]:
     """The rows that a claim needs; for a composed one, those of its parts."""
     if claim.kind in {"all", "any"}:
         if not claim.dataset:
             return []
         parts = [known[1] for name in names(claim.a) if (known := find_claim(name))]
         return list(dict.fromkeys(row for part in parts for row in part.weights))
-    reference = [claim.moment.removeprefix("reaching ")] if claim.kind == "speed" else []
-    return list(dict.fromkeys([*claim.weights, *reference]))
+    return claim.rows
 
 
 def _per_row(claim: Claim, found: Collection, budget: str, protocol: str) -> Iterator[str]:

@@ -101,6 +101,16 @@ class Claim:
         return 5 * self.margin if self.margin else 1.0
 
     @property
+    def goal(self) -> str:
+        """The row whose accuracy or distance is to be reached; empty unless speed is claimed."""
+        return self.moment.removeprefix("reaching ") if self.kind == "speed" else ""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows that have to be there: those compared, and the one whose accuracy is to be reached."""
+        return tuple(dict.fromkeys([*self.weights, *([self.goal] if self.goal else [])]))
+
+    @property
     def weights(self) -> dict[str, float]:
         """The weight of every row; the claim is that the weighted sum is positive, or almost zero."""
         return contrast(self.a, self.b, self.better)

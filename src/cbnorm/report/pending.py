@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cbnorm.report.comparison import Test, test
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim
 from cbnorm.report.policy import all_of, any_of, decide, looks
-from cbnorm.report.samples import Sample, Test, test
+from cbnorm.report.samples import Sample
 from cbnorm.report.statistics import holm
 
 

@@ -1,22 +1,18 @@
-"""The values that a claim compares, seed by seed, and the test of one comparison."""
+"""The values that a claim compares, for the seeds that all of its rows share."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cbnorm.report import values
 from cbnorm.report.blocks import Block, Cell, TableRow
-from cbnorm.report.bootstrap import standard_error
-from cbnorm.report.endpoints import PRIMARY_METRIC, PRIMARY_PERCENT, epochs_to_reach
+from cbnorm.report.endpoints import PRIMARY_PERCENT
 from cbnorm.report.evidence import SHAPES, Evidence
 from cbnorm.report.ledger import Claim
-from cbnorm.report.policy import BOOTSTRAP_SEEDS, directions
-from cbnorm.report.statistics import Array, Estimate, estimate
-
-#: Twice the seeds of the last look; epochs of further runs are not read.
-_MOST_SEEDS = 80
-_ROUNDING = 1e-9
+from cbnorm.report.statistics import Array
+from cbnorm.report.values import Entry, Take
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Sample:
     labels: tuple[str, ...]
     weights: Array
     seeds: tuple[int, ...]
-    take: Callable[[int], Array]
+    take: Take
     cells: tuple[Cell, ...]
     others: tuple[Cell, ...]
     goal: Cell | None = None
@@ -56,66 +52,75 @@ class Sample:
         return np.array(rows) if rows else np.empty((0, count))
 
 
-@dataclass(frozen=True)
-class Test:
-    """One comparison, tested: the estimate, both p-values before correction, and how it was done."""
-
-    found: Estimate
-    supports: float
-    refutes: float
-    method: str
-
-
 def sample(claim: Claim, block: Block, evidence: Evidence) -> Sample | str:
     """The values of a claim, or why there are none."""
-    weights = claim.weights
-    reference = claim.moment.removeprefix("reaching ") if claim.kind == "speed" else ""
-    labels = (*weights, *([reference] if reference else []))
-    rows = {label: block.row(label, claim.dataset) for label in labels}
-    percent = PRIMARY_PERCENT if reference else block.endpoint.percent(claim.moment)
-    # Speed is told by validation after every epoch, or by a distance at the moments, which the claim names;
-    # shapes are told by looks, whatever the runs record.
-    metric = "" if (reference and claim.metric == "epochs") or claim.metric in SHAPES else claim.metric
+    goal = claim.goal
+    percent = PRIMARY_PERCENT if goal else block.endpoint.percent(claim.moment)
+    metric = _recorded(claim)
     if percent is None or metric not in {"", block.endpoint.metric, *block.endpoint.further}:
         return f"not run: no run records {claim.metric}"
-    cells = {label: row.cell(percent, metric=metric) if row else None for label, row in rows.items()}
-    lacking = [label for label, cell in cells.items() if cell is None or not cell.values]
-    if lacking:
+    found = {label: _entry(block.row(label, claim.dataset), percent, metric) for label in claim.rows}
+    known = {label: entry for label, entry in found.items() if entry is not None}
+    if lacking := [label for label in claim.rows if label not in known]:
         return f"not run: no run of {', '.join(lacking)}"
-    known = {label: cell for label, cell in cells.items() if cell is not None}
-    present = {label: row for label, row in rows.items() if row is not None}
-    silent = {label: _silent(present[label], cell, evidence) for label, cell in known.items()}
-    # Other seeds in the place of a silent one would be a choice by outcome; smaller ones are not.
+    seeds, silent = _shared(known, evidence)
+    if silent and len(seeds) < claim.seeds:
+        return f"runs of {', '.join(silent)} diverged without a value"
+    entries = [known[label] for label in claim.weights]
+    seeds, take = _values(claim, entries, known.get(goal), seeds, evidence)
+    if not seeds and claim.metric in SHAPES:
+        return f"not run: no seed for which networks of {', '.join(claim.rows)} were all looked at"
+    compared = tuple(entry.cell for entry in entries)
+    plain = not goal and claim.metric not in SHAPES
+    others = tuple(_bystanders(block, claim, percent, metric, compared)) if plain else ()
+    sides = np.array(list(claim.weights.values()))
+    reached = known[goal].cell if goal else None
+    return Sample(claim, tuple(claim.weights), sides, tuple(seeds), take, compared, others, reached)
+
+
+def _recorded(claim: Claim) -> str:
+    """The metric that runs must record for it; empty for a table's own.
+
+    Speed is told by validation after every epoch, or by a distance at the moments, which the claim names;
+    shapes are told by looks, whatever the runs record.
+    """
+    return "" if (claim.goal and claim.metric == "epochs") or claim.metric in SHAPES else claim.metric
+
+
+def _entry(row: TableRow | None, percent: int, metric: str) -> Entry | None:
+    """A row with its cell; nothing where it has no value."""
+    cell = row.cell(percent, metric=metric) if row else None
+    return Entry(row, cell) if row and cell and cell.values else None
+
+
+def _shared(entries: Mapping[str, Entry], evidence: Evidence) -> tuple[list[int], list[str]]:
+    """The seeds that all rows share, and the rows with a run that diverged without a value.
+
+    Other seeds in the place of such a run would be a choice by outcome; smaller ones are not.
+    """
+    silent = {label: _silent(entry, evidence) for label, entry in entries.items()}
     end = min((seed for own in silent.values() for seed in own), default=math.inf)
-    seeds = sorted(seed for seed in set.intersection(*(set(c.seeds) for c in known.values())) if seed < end)
-    if end < math.inf and len(seeds) < claim.seeds:
-        return f"runs of {', '.join(label for label, own in silent.items() if own)} diverged without a value"
-    compared = tuple(known[label] for label in weights)
-    others: tuple[Cell, ...] = ()
-    compared_rows = [present[label] for label in weights]
-    if reference and metric:
-        take = _moments(compared_rows, known[reference], seeds)
-    elif reference:
-        seeds = _with_epochs(seeds, present[reference], compared_rows, evidence)
-        take = _epochs(compared_rows, present[reference], seeds, evidence)
-    elif claim.metric in SHAPES:
-        seeds = [seed for seed in seeds if None not in _shapes(compared, claim.metric, seed, evidence)]
-        if not seeds:
-            return f"not run: no seed for which networks of {', '.join(labels)} were all looked at"
-        seen = np.array([_shapes(compared, claim.metric, seed, evidence) for seed in seeds], dtype=float).T
-        take = lambda count: seen[:, :count]  # noqa: E731
-    else:
-        take = lambda count: np.array([cell.pick(seeds[:count]) for cell in compared])  # noqa: E731
-        others = tuple(_bystanders(block, claim, percent, metric, compared))
-    sides = np.array(list(weights.values()))
-    goal = known.get(reference)
-    return Sample(claim, tuple(weights), sides, tuple(seeds), take, compared, others, goal)
+    shared = set.intersection(*(set(entry.cell.seeds) for entry in entries.values()))
+    return sorted(seed for seed in shared if seed < end), [label for label, own in silent.items() if own]
 
 
-def _silent(row: TableRow, cell: Cell, evidence: Evidence) -> list[int]:
+def _silent(entry: Entry, evidence: Evidence) -> list[int]:
     """Seeds whose runs diverged and have no value of this metric."""
     records = evidence.records.by_id
-    return [int(records[run]["config"]["seed"]) for run in set(row.diverged) - set(cell.runs)]
+    return [int(records[run]["config"]["seed"]) for run in set(entry.row.diverged) - set(entry.cell.runs)]
+
+
+def _values(
+    claim: Claim, entries: Sequence[Entry], goal: Entry | None, seeds: list[int], evidence: Evidence
+) -> tuple[list[int], Take]:
+    """Where the values of this kind of claim come from, and the seeds that have them."""
+    if claim.metric in SHAPES:
+        return values.shapes(entries, claim.metric, seeds, evidence)
+    if goal is None:
+        return seeds, values.numbers(entries, seeds)
+    if claim.metric == "epochs":
+        return values.epochs(entries, goal, seeds, evidence)
+    return seeds, values.moments(entries, goal, seeds)
 
 
 def _bystanders(
@@ -129,97 +134,3 @@ def _bystanders(
         if same and cell is not None and cell.values and known.isdisjoint(cell.runs):
             known |= set(cell.runs)
             yield cell
-
-
-def _with_epochs(
-    seeds: Sequence[int], reference: TableRow, rows: Sequence[TableRow], evidence: Evidence
-) -> list[int]:
-    """Seeds whose runs still have their epochs, up to the most that are ever looked at."""
-    most = [seed for seed in seeds if seed in reference.validation][:_MOST_SEEDS]
-    return [seed for seed in most if all(evidence.history(run) for row in rows for run in _runs(row, [seed]))]
-
-
-def _epochs(
-    rows: Sequence[TableRow], reference: TableRow, seeds: Sequence[int], evidence: Evidence
-) -> Callable[[int], Array]:
-    """Epochs, in per cent of the budget, until the mean of the reference's validation accuracies is met."""
-
-    def take(count: int) -> Array:
-        wanted = seeds[:count]
-        # A mean may be rounded up above all of its values.
-        goal = float(np.mean([reference.validation[seed] for seed in wanted])) - _ROUNDING
-        return np.array([[_share(row, run, goal, evidence) for run in _runs(row, wanted)] for row in rows])
-
-    return take
-
-
-def _shapes(cells: Sequence[Cell], measure: str, seed: int, evidence: Evidence) -> list[float | None]:
-    """How the channels of one seed's networks are distributed, as far as they were looked at."""
-    return [evidence.shape(cell.pick_runs([seed])[0], measure) for cell in cells]
-
-
-def _moments(rows: Sequence[TableRow], reference: Cell, seeds: Sequence[int]) -> Callable[[int], Array]:
-    """Per cent of the budget until a distance is no larger than the mean of the reference's last ones."""
-
-    def take(count: int) -> Array:
-        wanted = seeds[:count]
-        goal = float(np.mean(reference.pick(wanted))) + _ROUNDING
-        return np.array([[_first(row, reference.metric, seed, goal) for seed in wanted] for row in rows])
-
-    return take
-
-
-def _first(row: TableRow, metric: str, seed: int, goal: float) -> float:
-    """The first moment with a distance of at most the goal; the whole budget where there is none."""
-    cells = row.at(row.endpoint.weights, metric)
-    reached = (cell.percent for cell in cells if seed in cell.seeds and cell.pick([seed])[0] <= goal)
-    return float(next(reached, PRIMARY_PERCENT))
-
-
-def _runs(row: TableRow, seeds: Sequence[int]) -> list[str]:
-    cell = row.cell(PRIMARY_PERCENT)
-    return cell.pick_runs(seeds) if cell else []
-
-
-def _share(row: TableRow, run: str, goal: float, evidence: Evidence) -> float:
-    budget = row.config.trainer.max_epochs
-    return 100 * epochs_to_reach(evidence.history(run), goal, budget).epochs / budget
-
-
-def test(taken: Sample, count: int, evidence: Evidence) -> Test:
-    """Test a comparison on its first so many seeds.
-
-    Args:
-        taken: The values.
-        count: How many seeds.
-        evidence: Where predictions lie, for the bootstrap.
-    """
-    values = taken.take(count)
-    found, pairs = estimate(values, taken.weights, taken.bystanders(count))
-    method = "t, in pairs" if pairs else "t, Welch"
-    if count >= BOOTSTRAP_SEEDS and taken.claim.kind != "speed" and taken.claim.metric == PRIMARY_METRIC:
-        correct = _predictions(taken, count, evidence)
-        if correct:
-            error = standard_error(correct, list(taken.weights), together=bool(pairs))
-            found = Estimate(found.difference, np.asarray(error), found.freedom)
-            method = method.replace("t,", "bootstrap over seeds and images,")
-        else:
-            method += ", predictions missing"
-    claim = taken.claim
-    for_it, against = directions(found, claim.margin, claim.at_least, equivalence=claim.kind == "equivalence")
-    return Test(found, float(for_it), float(against), method)
-
-
-def _predictions(taken: Sample, count: int, evidence: Evidence) -> list[np.ndarray]:
-    """Per row which test images every seed got right; nothing if any of it is missing."""
-    rows = []
-    for cell in taken.cells:
-        found = [
-            evidence.correct(run, cell.epoch, cell.reading, cell.condition)
-            for run in cell.pick_runs(taken.seeds[:count])
-        ]
-        present = [flags for flags in found if flags is not None]
-        if len(present) < count or len({flags.size for flags in present}) > 1:
-            return []
-        rows.append(np.stack(present))
-    return rows if len({row.shape[1] for row in rows}) == 1 else []
