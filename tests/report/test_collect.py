@@ -198,8 +198,25 @@ def test_a_choice_is_made_on_validation_and_test_plays_no_part() -> None:
         for moment in entry["metrics"]["moments"]:
             moment["val_accuracy"] = validation
     found = collect("table5_rates", [low, high], filters={})
-    assert [row.label for row in found.blocks[0].chosen()] == ["BN at 0.002"]
-    assert "| rate of BN | BN at 0.002 | 2 of 5 rows | 55.00 | 61.00 | 1 |" in markdown(found)
+    assert [choice.row.label for choice in found.blocks[0].chosen()] == ["BN at 0.002"]
+    told = "| rate of BN | BN at 0.002 | 2 of 5 rows | 55.00 | 5.00 over BN at 0.0003 (1 seed) | 61.00 | 1 |"
+    assert told in markdown(found)
+
+
+def test_a_choice_compares_on_seeds_that_both_rows_have() -> None:
+    lucky, better = (
+        [
+            record("experiment=table5_rates", "norm=bn", f"optimizer.lr={rate}", f"seed={seed}")
+            for seed in seeds
+        ]
+        for rate, seeds in ((0.0003, (0, 1)), (0.002, (0,)))
+    )
+    for entry, validation in zip([*lucky, *better], (50.0, 70.0, 55.0), strict=True):
+        for moment in entry["metrics"]["moments"]:
+            moment["val_accuracy"] = validation
+    (chosen,) = collect("table5_rates", [*lucky, *better], filters={}).blocks[0].chosen()
+    # The other one's mean, 60, is over a seed that this one doesn't have.
+    assert (chosen.row.label, chosen.lead) == ("BN at 0.002", 5.0)
 
 
 @pytest.mark.parametrize(

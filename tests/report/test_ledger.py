@@ -248,7 +248,7 @@ def test_a_cost_is_decided_where_no_measurement_contradicts(
 
 
 def test_layers_that_were_never_timed_together_have_no_verdict(tmp_path: Path) -> None:
-    claim = next(claim for claim in read_claims("cost") if claim.id == "cost-ucb-mn")
+    claim = next(claim for claim in read_claims("cost") if claim.id == "cost-ucb-mn-refitted")
     norms, table1 = tmp_path / "norms.csv", tmp_path / "table1.csv"
     norms.write_text(
         "shape,layout,variant,K,layer,ratio_q25,ratio,ratio_q75\n"

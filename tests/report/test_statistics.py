@@ -1,6 +1,7 @@
 """Estimates, p-values, correction and power agree with independent computations."""
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from cbnorm.report.policy import (
     ASSUMED_SD,
     BOOTSTRAP_SEEDS,
     POWER,
+    REACHED_FASTER,
+    REACHED_OTHERS,
     all_of,
     any_of,
     compare,
@@ -33,6 +36,7 @@ from cbnorm.report.statistics import (
     paired,
     power,
     seeds_needed,
+    spread,
     welch,
     worth_pairing,
 )
@@ -120,7 +124,34 @@ def test_power_is_the_share_of_differences_that_are_found(
     draw = np.random.default_rng(1)
     values = draw.standard_normal((20_000, 2, seeds)) * sd + np.array([gap, 0])[:, None]
     share = float((p_above(welch(values, [1, -1]), 0) <= alpha).mean())
-    assert share == pytest.approx(power(gap, sd, seeds, alpha), abs=0.02)
+    assert share == pytest.approx(power(gap, sd * 2**0.5, seeds, alpha), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("weights", "spreads"),
+    [
+        ([1, -1], [0.5, 1.4]),
+        ([1 / 3, 1 / 3, 1 / 3, -1], [0.6, 1.2, 0.7, 1.2]),
+        ([1 / 6] * 3 + [-0.5] + [1 / 6] * 3 + [-0.5], [1.0] * 8),
+    ],
+)
+def test_power_knows_rows_of_unequal_weight_and_spread(weights: list[float], spreads: list[float]) -> None:
+    draw = np.random.default_rng(2)
+    values = draw.standard_normal((20_000, len(weights), 5)) * np.array(spreads)[:, None]
+    many = draw.standard_normal((len(weights), 100_000)) * np.array(spreads)[:, None]
+    sd, rows = spread(many, weights, pairs=False)
+    assert sd == pytest.approx(np.sqrt((np.array(weights) ** 2 * np.array(spreads) ** 2).sum()), rel=0.02)
+    gap = detectable(sd, 5, 0.025 / 24, rows=rows)
+    found = welch(values, weights)
+    share = float((p_above(found._replace(difference=found.difference + gap), 0) <= 0.025 / 24).mean())
+    # The few degrees of freedom of Welch's error are estimated too.
+    assert share == pytest.approx(0.8, abs=0.05)
+
+
+def test_in_pairs_there_is_one_row_of_differences() -> None:
+    values = DRAW.standard_normal((2, 7))
+    assert spread(values, [1, -1], pairs=True) == pytest.approx(((values[0] - values[1]).std(ddof=1), 1.0))
+    assert spread(np.ones((2, 7)), [1, -1], pairs=False) == (0.0, 2.0)
 
 
 def test_power_grows_with_seeds_however_large_the_difference() -> None:
@@ -130,7 +161,7 @@ def test_power_grows_with_seeds_however_large_the_difference() -> None:
             found = [power(gap, sd, seeds, 0.05 / 72) for seeds in counts]
             assert all(later >= before - 1e-9 for before, later in itertools.pairwise(found)), (gap, sd)
     # Where scipy's noncentral t fails, 500 seeds were asked for between 9 and 9.
-    assert [seeds_needed(2.0, sd, 0.05 / 72) for sd in (0.8, 0.815, 0.82, 0.825)] == [9] * 4
+    assert [seeds_needed(2.0, sd * 2**0.5, 0.05 / 72) for sd in (0.8, 0.815, 0.82, 0.825)] == [9] * 4
 
 
 def test_seeds_and_detectable_differences_invert_power() -> None:
@@ -197,9 +228,18 @@ def test_the_page_of_rules_states_the_numbers_that_are_computed() -> None:
     page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf8")
     family = [claim for claim in read_claims("table5") if claim.family == "table5"]
     steps = list(looks(family[0].seeds))
-    gains = [detectable(ASSUMED_SD, seeds, level / len(family), wanted=POWER) for _, seeds, level in steps]
+    gains = [
+        detectable(ASSUMED_SD * 2**0.5, seeds, level / len(family), wanted=POWER) for _, seeds, level in steps
+    ]
     assert f"| seeds per row | {' | '.join(str(seeds) for _, seeds, _ in steps)} |" in page
     assert f"| gain in points | {' | '.join(f'{gain:.1f}' for gain in gains)} |" in page
     assert f"({worth_pairing(5):.2f} at 5 seeds, {worth_pairing(10):.2f} at 10)" in page
+    sizes = Counter(claim.family for claim in read_claims("table5") if not claim.testable)
+    assert f"Table V's {sizes['table5']} comparisons of a clustered row with BN or MN are one family" in page
+    for words, name in (("MN over BN", "mn"), ("summary", "summary"), ("speeds", "speed")):
+        assert f"{words} ({sizes[f'table5-{name}']})" in page
+    assert f"its controls ({sizes['table5-controls']})" in page
+    assert (REACHED_FASTER, REACHED_OTHERS) == (0.75, 0.5)
+    assert "less than three quarters of the runs" in page
     assert f"From {BOOTSTRAP_SEEDS} seeds\n" in page
     assert all(f"{100 * level:g} %" in page for *_, level in steps)

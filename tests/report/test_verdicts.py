@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cbnorm.data import tinyimagenet
 from cbnorm.report.claim_tables import as_csv, as_markdown, foremost, tally
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
@@ -192,14 +194,14 @@ def test_numbers_of_another_version_or_of_other_data_never_join(
     assert (told.verdict, told.seeds) == ("no verdict yet", 3)
 
 
-def test_a_part_of_a_data_set_is_wrong_data(judged: Judged, making: SimpleNamespace) -> None:
-    told = judged(making.table({"SCB-Norm-1": HIGH, "BN-1": LOW}, "dataset=tinyimagenet", data="150 images"))[
-        "tiny-scb-1-bn"
-    ]
-    assert (told.verdict, told.remark) == (
-        "not testable",
-        "wrong data: Tiny ImageNet of 150 images is not all of it",
-    )
+def test_a_part_of_a_data_set_is_wrong_data(judged: Judged, making: SimpleNamespace, tmp_path: Path) -> None:
+    ids = [f"n{number}" for number in range(tinyimagenet.CLASSES)]
+    part = tinyimagenet.name_of(tmp_path, Counter(dict.fromkeys(range(len(ids)), 150)), ids)
+    records = making.table({"SCB-Norm-1": HIGH, "BN-1": LOW}, "dataset=tinyimagenet")
+    for entry in records:
+        entry["data"]["name"] = part
+    told = judged(records)["tiny-scb-1-bn"]
+    assert (told.verdict, told.remark) == ("not testable", f"wrong data: {part} is not all of it")
 
 
 def test_a_diverged_run_counts_with_what_it_had(judged: Judged, making: SimpleNamespace) -> None:
@@ -229,6 +231,33 @@ def test_speed_is_when_the_accuracy_of_bn_is_reached(judged: Judged, making: Sim
     assert told.difference == pytest.approx(100 * (96 / 5 - 2) / 20)
     assert told.verdict == "supported"
     assert told.method == "t, Welch"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "verdict", "arrived"),
+    [((18, 19, 18, 19, 19), "refuted", 5), ((19, 21, 21, 21, 21), "inconclusive", 1)],
+)
+def test_a_goal_that_is_seldom_reached_refutes_nothing(
+    epochs: tuple[int, ...], verdict: str, arrived: int, judged: Judged, making: SimpleNamespace
+) -> None:
+    records = making.table({"SCB-Norm-1": HIGH, "BN-1": LOW})
+    when = {"scb": iter(epochs), "bn": iter((2, 3, 2, 2, 3))}
+    history = {}
+    for entry in records:
+        before = next(when[entry["config"]["norm"]["name"]]) - 1
+        history[entry["id"]] = ([30.0] * before + [75.0] * 20)[:20]
+    told = judged(records, history=history)["c10-scb-1-bn-speed"]
+    assert told.verdict == verdict
+    assert f"got there: SCB-Norm-1 {arrived} of 5, BN-1 5 of 5" in told.remark
+
+
+def test_a_difference_as_large_as_in_print_refutes_no_claim(judged: Judged, making: SimpleNamespace) -> None:
+    claim = next(claim for claim in read_claims("table5") if claim.id == "c10-mn-2")
+    assert 0 < claim.gap < claim.margin  # type: ignore[operator]
+    assert claim.least == claim.gap
+    above = [value + 0.16 for value in LOW]
+    told = judged(making.table({"MN-2": above, "BN-2": LOW}))["c10-mn-2"]
+    assert told.verdict != "refuted"
 
 
 def test_a_run_without_its_epochs_has_no_speed(judged: Judged, making: SimpleNamespace) -> None:

@@ -39,7 +39,7 @@ def _layout(folder: Path) -> Layout:
         for image in _images(folder / "train" / wnid / "images")
     ]
     return Layout(
-        name=_name(folder, Counter(label for _, label in train), ids),
+        name=name_of(folder, Counter(label for _, label in train), ids),
         class_names=tuple(f"{words.get(wnid, wnid).split(',')[0]} ({wnid})" for wnid in ids),
         train=tuple(train),
         test=tuple(_test(folder, labels)),
@@ -72,7 +72,17 @@ def _test(folder: Path, labels: dict[str, int]) -> list[tuple[str, int]]:
     return [(f"val/images/{image}", labels[wnid_of[image]]) for image in images]
 
 
-def _name(folder: Path, counts: Counter[int], ids: list[str]) -> str:
+def name_of(folder: Path, counts: Counter[int], ids: list[str]) -> str:
+    """What the data set is called: by its own name only when all of its training images are there.
+
+    Args:
+        folder: Where it lies.
+        counts: Training images of every class, by label.
+        ids: Names of the classes.
+
+    Raises:
+        CbnormError: A class has no images.
+    """
     fewest, most = (choose(counts[label] for label in range(CLASSES)) for choose in (min, max))
     if fewest == 0:
         empty = next(wnid for label, wnid in enumerate(ids) if not counts[label])

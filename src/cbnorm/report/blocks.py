@@ -101,10 +101,40 @@ class TableRow:
         found = (c for c in self.at(reading or self.endpoint.weights, metric) if c.percent == percent)
         return next(found, None)
 
+    def lead(self, other: "TableRow") -> float | None:
+        """By how much its validation accuracy is above another row's, over the seeds that both have."""
+        shared = [seed for seed in self.validation if seed in other.validation]
+        return (
+            statistics.fmean(self.validation[seed] - other.validation[seed] for seed in shared)
+            if shared
+            else None
+        )
+
     @property
     def mean_validation(self) -> float | None:
         """Mean of the best validation accuracies; None without runs."""
         return statistics.fmean(self.validation.values()) if self.validation else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The row that is chosen among several, and the one that comes nearest.
+
+    Attributes:
+        name: What is chosen.
+        row: The row.
+        tried: Rows with runs, of so many.
+        rows: All of them.
+        nearest: The row that it leads by least, if there is another.
+        lead: By how many points of validation accuracy, over the seeds that both have.
+    """
+
+    name: str
+    row: TableRow
+    tried: int
+    rows: int
+    nearest: TableRow | None
+    lead: float | None
 
 
 @dataclass(frozen=True)
@@ -154,15 +184,23 @@ class Block:
         found = (row for row in self.rows if row.label == label)
         return next((row for row in found if not dataset or (row.dataset or self.dataset) == dataset), None)
 
-    def chosen(self) -> list[TableRow]:
-        """Of the rows of every choice, the one with the best mean validation accuracy; test plays no part."""
-        best: dict[str, TableRow] = {}
-        for row in self.rows:
-            rival = best.get(row.choice)
-            own = row.mean_validation
-            if row.choice and own is not None and (rival is None or own > (rival.mean_validation or 0.0)):
-                best[row.choice] = row
-        return list(best.values())
+    def chosen(self) -> "list[Choice]":
+        """Of the rows of every choice, the one that is best on validation; test plays no part.
+
+        Two rows are compared on the seeds that both have: means over other seeds can't be compared. One that
+        no other leads is chosen, if there is one.
+        """
+        found = []
+        for name in dict.fromkeys(row.choice for row in self.rows if row.choice):
+            rows = [row for row in self.rows if row.choice == name]
+            rivals = [row for row in rows if row.validation]
+            for row in rivals:
+                leads = [(row.lead(other), other) for other in rivals if other is not row]
+                if all(lead is not None and lead >= 0 for lead, _ in leads):
+                    nearest = min(leads, key=lambda pair: pair[0] or 0.0, default=(None, None))
+                    found.append(Choice(name, row, len(rivals), len(rows), nearest[1], nearest[0]))
+                    break
+        return found
 
     @property
     def empty(self) -> int:

@@ -104,7 +104,7 @@ def simulate(world: World, tables: int, seed: int = 0, max_looks: int = 2) -> Ra
         if look == 1:
             first = _share(supported, truth > 0)
     needed = sum(part * part for part in world.spreads) + world.spreads[0] * world.spreads[1]
-    sd = float(np.sqrt(needed / 3))
+    sd = float(np.sqrt(2 * needed / 3))
     computed = power(world.gap, sd, FIRST_SEEDS, steps[0][2] / len(claims)) if world.gap else None
     return Rates(
         float((supported & (truth <= 0)).any(-1).mean()),

@@ -13,8 +13,9 @@ Every comparison that the paper (arXiv 2403.16798v2) states, and some beside: wh
 lists that its authors released suggest, and what the UAN paper (2409.04757) says of its DenseNets. They are
 in our words, with what the records under `results/records` and the timings under `results/bench` say about
 them by [the rules](statistics.md). Rows, gaps, margins and numbers of seeds are those of
-`experiments/*/claims.csv`, which were written before any verdict. `cbnorm explain ID store=results/records`
-shows the runs behind a line. This page is made by `make published`; a test compares the two.
+`experiments/*/claims.csv`; [what was known](statistics.md#what-was-changed-when) when lines were added is
+told. `cbnorm explain ID store=results/records` shows the runs behind a line. This page is made by `make
+published`; a test compares the two.
 
 *Published* is the difference between the paper's own numbers. All differences, and margins, are in points of
 accuracy; of test error, loss and distances in their own units; of speed in per cent of the budget's epochs.

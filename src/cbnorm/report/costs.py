@@ -67,6 +67,7 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     except (CbnormError, KeyError):
         return {"verdict": "not run", "remark": "no timings: make bench-norms"}
     both = [found for found in (ratios, *times) if {claim.a, claim.b} <= found.keys()]
+    benchmarks = len({found is ratios for found in both})
     if not both:
         lacking = " and ".join(dict.fromkeys([claim.a, claim.b]))
         return {"verdict": "not run", "remark": f"no timings of {lacking} together: make bench-table1"}
@@ -74,9 +75,11 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     lows, highs = [own[0] / other[2] for own, other in pairs], [own[2] / other[0] for own, other in pairs]
     verdict = "supported" if max(highs) < 1 else "refuted" if min(lows) > 1 else "inconclusive"
     medians = sorted(own[1] / other[1] for own, other in pairs)
-    shown = f"{medians[0]:.2f}" if len(medians) == 1 else f"{medians[0]:.2f} to {medians[-1]:.2f}"
+    shown = " to ".join(dict.fromkeys(f"{median:.2f}" for median in (medians[0], medians[-1])))
     told = f"{shown} times the time of {claim.b} (quartiles {min(lows):.2f} to {max(highs):.2f})"
     count = f"{len(pairs)} measurement{'s' * (len(pairs) > 1)}"
+    if len(pairs) > 1:
+        count += f" in {benchmarks} benchmark{'s' * (benchmarks > 1)}"
     place = f"layer alone, {conditions(path, claim.dataset)}, {count} on the machine of results/bench"
     return {"verdict": verdict, "remark": f"{told}, {place}", "method": "quartiles"}
 

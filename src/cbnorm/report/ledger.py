@@ -93,6 +93,15 @@ class Claim:
         return decimals(self.margin)
 
     @property
+    def least(self) -> float:
+        """What counts as a difference: the margin, or the published one if that is smaller.
+
+        Otherwise a difference as large as the one in print would refute its own claim.
+        """
+        smaller = self.kind == "difference" and self.gap and not self.at_least
+        return min(self.margin, self.gap) if smaller and self.gap and self.gap > 0 else self.margin
+
+    @property
     def planned(self) -> float:
         """Where no published gap may be named, the difference that numbers of seeds are worked out for.
 

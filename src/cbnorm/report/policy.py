@@ -24,9 +24,12 @@ POWER = 0.8
 LEAST_SEEDS = 3
 #: From this many seeds per row on, the bootstrap over seeds and images takes the place of t.
 BOOTSTRAP_SEEDS = 20
+#: Shares of the runs that must reach the goal before a claim about speed is refuted: of the rows said to be
+#: faster, and of the others, of which about half get to the mean of their own. From resampled histories.
+REACHED_FASTER, REACHED_OTHERS = 0.75, 0.5
 #: Looks after the first, each with twice the seeds.
 LOOKS = 4
-#: Standard deviation over seeds, in points of accuracy, that the planned numbers of seeds assume.
+#: Standard deviation of a row over seeds, in points of accuracy, that the planned numbers of seeds assume.
 ASSUMED_SD = 0.5
 
 
@@ -44,32 +47,22 @@ def looks(planned: int) -> Iterator[tuple[int, int, float]]:
 
 
 def look_that_finds(
-    gap: float,
-    sd: float,
-    planned: int,
-    size: int,
-    spread: float,
-    *,
-    wanted: float = POWER,
-    pairs: bool = False,
+    gap: float, sd: float, planned: int, size: int, *, rows: float = 2.0, wanted: float = POWER
 ) -> int:
     """Seeds of the first planned look that finds a true difference; 0 if none does.
 
     Args:
         gap: The difference, less what is claimed to be exceeded.
-        sd: Standard deviation over seeds, of rows or, in pairs, of their differences.
+        sd: Standard deviation of the difference of one seed of each row.
         planned: Seeds of the first look.
         size: Claims of the family.
-        spread: As of :func:`cbnorm.report.statistics.power`.
+        rows: As of :func:`cbnorm.report.statistics.power`.
         wanted: With which chance.
-        pairs: Whether seeds are compared one by one.
     """
     if gap <= 0:
         return 0
     enough = (
-        seeds
-        for _, seeds, level in looks(planned)
-        if power(gap, sd, seeds, level / size, spread, pairs=pairs) >= wanted
+        seeds for _, seeds, level in looks(planned) if power(gap, sd, seeds, level / size, rows) >= wanted
     )
     return next(enough, 0)
 

@@ -168,25 +168,23 @@ def holm(p: ArrayLike) -> Array:
     return found
 
 
-def power(
-    gap: float, sd: float, seeds: int, alpha: float, spread: float = 2.0, *, pairs: bool = False
-) -> float:
+def power(gap: float, sd: float, seeds: int, alpha: float, rows: float = 2.0) -> float:
     """Chance that a one-sided test at level alpha finds a true difference.
 
     Args:
         gap: True difference.
-        sd: Standard deviation of every row over seeds.
+        sd: Standard deviation of the difference of one seed of each row.
         seeds: Seeds per row.
         alpha: Level of the test; alpha over the number of comparisons under Holm's correction.
-        spread: Sum of the squared weights of the comparison; 2 for one row against another.
-        pairs: The test compares seed by seed; then `sd` is that of the differences, and `spread` 1.
+        rows: How many rows of equal weight and spread would have as well known an error
+            (:func:`spread`); 2 for one row against another, 1 where seeds are compared in pairs.
     """
     if sd <= 0:
         return float(gap > 0)
-    # Welch's degrees of freedom are estimated; these are their usual value for two rows of equal spread.
+    # Welch's degrees of freedom are estimated; these are what estimates of expected size give.
     each = seeds - 1
-    freedom = each if pairs else each * (2 * each + 2) / (each + 2)
-    shift = gap / (sd * np.sqrt(spread / seeds))
+    freedom = each * (rows * each + 2) / (each + 2)
+    shift = gap / (sd / np.sqrt(seeds))
     critical = special.stdtrit(freedom, 1 - alpha)
     missed = special.nctdtr(freedom, shift, critical)
     if not np.isfinite(missed):
@@ -196,38 +194,53 @@ def power(
     return float(1 - missed)
 
 
+def spread(values: ArrayLike, weights: ArrayLike, *, pairs: bool) -> tuple[float, float]:
+    """Standard deviation of a difference from one seed of each row, and the effective number of rows.
+
+    The latter is by Satterthwaite: (sum of v)^2 / sum of v^2 over the rows' shares v of the variance.
+
+    Args:
+        values: Shape (rows, seeds), two seeds at least.
+        weights: Shape (rows,).
+        pairs: Whether seeds are compared one by one.
+    """
+    values, weights = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
+    if pairs:
+        return float((weights @ values).std(ddof=1)), 1.0
+    parts = weights**2 * _variance(values)
+    total = float(parts.sum())
+    return total**0.5, total**2 / float((parts**2).sum()) if total else 2.0
+
+
 def seeds_needed(
-    gap: float, sd: float, alpha: float, *, wanted: float = 0.8, spread: float = 2.0, most: int = 10_000
+    gap: float, sd: float, alpha: float, *, wanted: float = 0.8, rows: float = 2.0, most: int = 10_000
 ) -> int | None:
     """Least number of seeds per row, from three up, with the wanted power; None when `most` are too few.
 
-    >>> seeds_needed(1.0, 0.5, 0.05)
+    >>> seeds_needed(1.0, 0.5 * 2**0.5, 0.05)
     5
     """
-    if gap <= 0 or power(gap, sd, most, alpha, spread) < wanted:
+    if gap <= 0 or power(gap, sd, most, alpha, rows) < wanted:
         return None
     low, high = 2, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(gap, sd, middle, alpha, spread) >= wanted else (middle, high)
+        low, high = (low, middle) if power(gap, sd, middle, alpha, rows) >= wanted else (middle, high)
     return high
 
 
-def detectable(
-    sd: float, seeds: int, alpha: float, *, wanted: float = 0.8, spread: float = 2.0, pairs: bool = False
-) -> float:
+def detectable(sd: float, seeds: int, alpha: float, *, wanted: float = 0.8, rows: float = 2.0) -> float:
     """Smallest true difference that is found with the wanted power.
 
-    >>> round(detectable(0.5, 5, 0.05), 2)
+    >>> round(detectable(0.5 * 2**0.5, 5, 0.05), 2)
     0.88
     """
     if sd <= 0:
         return 0.0
     low, high = 0.0, sd
-    while power(high, sd, seeds, alpha, spread, pairs=pairs) < wanted:
+    while power(high, sd, seeds, alpha, rows) < wanted:
         high *= 2
     for _ in range(30):
         middle = (low + high) / 2
-        enough = power(middle, sd, seeds, alpha, spread, pairs=pairs) >= wanted
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (low, middle) if power(middle, sd, seeds, alpha, rows) >= wanted else (middle, high)
     return high

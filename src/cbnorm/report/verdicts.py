@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cbnorm.report.blocks import Block, Collection
+from cbnorm.report.comparison import reached
 from cbnorm.report.costs import cost_verdict, count_verdict
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim, names, read_claims
 from cbnorm.report.pending import Pending, difference, look, tested
 from cbnorm.report.policy import ALPHA, LEAST_SEEDS, POWER, look_that_finds
-from cbnorm.report.samples import sample
-from cbnorm.report.statistics import Array, detectable, interval
+from cbnorm.report.samples import Sample, sample
+from cbnorm.report.statistics import Array, detectable, interval, spread
 
 #: The verdict on a claim whose rows have no run at all.
 NOT_RUN = "not run"
@@ -122,7 +123,7 @@ def _pending(claim: Claim, blocks: Sequence[Block], evidence: Evidence, budget: 
         return Pending(claim)
     own = [block for block in blocks if claim.dataset in block.datasets]
     if not own:
-        parts = [block.dataset for block in blocks if block.dataset.startswith(f"{claim.dataset} of ")]
+        parts = [block.dataset for block in blocks if block.dataset.startswith(f"{claim.dataset} (")]
         return Pending(claim, reason=f"wrong data: {parts[0]} is not all of it" if parts else NOT_RUN)
     if claim.at_least and budget != "full":
         return Pending(claim, reason="a size at the paper's budget is claimed")
@@ -150,7 +151,7 @@ def _verdict(entry: Pending, place: tuple[str, str], size: int, evidence: Eviden
 def _remark(entry: Pending) -> str:
     later = f"look {entry.look}" if entry.look > 1 else ""
     if entry.verdict == "supported" and entry.refutes <= ALPHA / 2**entry.look:
-        return "; ".join(filter(None, [later, f"smaller than {entry.claim.at_least + entry.claim.margin:g}"]))
+        return "; ".join(filter(None, [later, f"smaller than {entry.claim.at_least + entry.claim.least:g}"]))
     return later
 
 
@@ -173,6 +174,8 @@ def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> 
         return told
     shown = tested(entry, count, evidence)
     told = replace(told, method=shown.method)
+    if told.claim.kind == "speed":
+        told = replace(told, remark="; ".join(filter(None, [told.remark, _arrivals(taken, count)])))
     if not shown.found.error:
         still = "no value varies: nothing to test"
         return replace(told, remark=f"{told.remark}; {still}".removeprefix("; "))
@@ -181,20 +184,26 @@ def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> 
     return _with_power(told, taken.take(count), taken.weights, entry.look, size)
 
 
+def _arrivals(taken: Sample, count: int) -> str:
+    """How many runs of each row got there."""
+    arrived = zip(taken.labels, reached(taken.take(count)), strict=True)
+    return "got there: " + ", ".join(f"{label} {runs} of {count}" for label, runs in arrived)
+
+
 def _with_power(told: Verdict, values: Array, weights: Array, number: int, size: int) -> Verdict:
     """What so many seeds can find, and how many would find what is claimed."""
-    claim, pairs = told.claim, "in pairs" in told.method
-    sd = float((weights @ values).std(ddof=1) if pairs else values.var(axis=-1, ddof=1).mean() ** 0.5)
-    spread = 1.0 if pairs else float((weights**2).sum())
+    claim = told.claim
+    sd, rows = spread(values, weights, pairs="in pairs" in told.method)
 
     def needed(gap: float, wanted: float = POWER) -> int:
-        return look_that_finds(gap, sd, claim.seeds, size, spread, wanted=wanted, pairs=pairs)
+        return look_that_finds(gap, sd, claim.seeds, size, rows=rows, wanted=wanted)
 
     if claim.kind == "equivalence":
         # Equal rows are found to be when both one-sided tests succeed.
         return replace(told, needed=needed(claim.margin, (1 + POWER) / 2))
-    level = ALPHA / 2 ** max(number, 1) / size
-    found = claim.at_least + detectable(sd, told.used or told.seeds, level, spread=spread, pairs=pairs)
+    found = claim.at_least + detectable(
+        sd, told.used or told.seeds, ALPHA / 2 ** max(number, 1) / size, rows=rows
+    )
     gap = claim.gap - claim.at_least if budget_is_full(told) and claim.gap else claim.planned
     return replace(told, detectable=found, needed=None if claim.kind == "speed" else needed(gap))
 

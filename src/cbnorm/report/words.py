@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
+from cbnorm.report.blocks import MARKS, Block, Cell, Choice, Collection, TableRow
 from cbnorm.report.endpoints import PER_CENT, PRIMARY_METRIC
 from cbnorm.report.spread_part import markdown_part
 
@@ -72,9 +72,12 @@ def _markdown_block(block: Block) -> list[str]:
         head = lines[4:6]
         lines += ["Controls, none of them the paper's:", "", *head, *map(_markdown_row, controls), ""]
     if chosen := block.chosen():
-        lines += ["Chosen by validation accuracy, for each choice among the rows that have runs:", ""]
-        lines += ["| choice | chosen | runs of | validation | test | n |", "|---|---|---|---|---|---|"]
-        lines += [_markdown_choice(row, block) for row in chosen] + [""]
+        lines += [
+            "Chosen by validation accuracy, among the rows that have runs, on the seeds that two share:",
+            "",
+        ]
+        lines += ["| choice | chosen | runs of | validation | leads by least | test | n |", "|---" * 7 + "|"]
+        lines += [*map(_markdown_choice, chosen), ""]
     lines += markdown_part(block)
     for sentence in explained(block):
         lines += [sentence, ""]
@@ -123,11 +126,14 @@ def unit(block: Block) -> str:
     return f"{metric}{measure} of {weights}"
 
 
-def _markdown_choice(row: TableRow, block: Block) -> str:
-    rivals = [other for other in block.rows if other.choice == row.choice]
-    tried = f"{sum(bool(other.validation) for other in rivals)} of {len(rivals)} rows"
-    values = [number(row.mean_validation), mean_sd(row.main[-1])]
-    return f"| {row.choice} | {row.label} | {tried} | " + " | ".join(values) + f" | {len(row.validation)} |"
+def _markdown_choice(choice: Choice) -> str:
+    row, nearest = choice.row, choice.nearest
+    lead = ""
+    if nearest is not None:
+        shared = len(row.validation.keys() & nearest.validation.keys())
+        lead = f"{number(choice.lead)} over {nearest.label} ({shared} seed{'s' * (shared > 1)})"
+    cells = [choice.name, row.label, f"{choice.tried} of {choice.rows} rows", number(row.mean_validation)]
+    return f"| {' | '.join([*cells, lead, mean_sd(row.main[-1]), str(len(row.validation))])} |"
 
 
 def _markdown_row(row: TableRow) -> str:

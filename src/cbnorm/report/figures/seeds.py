@@ -30,7 +30,7 @@ def seeds(material: Material) -> Made:
     measured, count = _measured(material)
     sds = [*(sd for sd, _ in _SDS), *([measured] if measured else [])]
     lines: list[Line] = [
-        {"difference": gap, "sd": sd, "seeds": seeds_needed(gap, sd, level, wanted=POWER, most=2000)}
+        {"difference": gap, "sd": sd, "seeds": seeds_needed(gap, sd * 2**0.5, level, wanted=POWER, most=2000)}
         for sd in sds
         for gap in _GAPS
     ]
