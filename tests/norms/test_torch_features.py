@@ -104,6 +104,13 @@ def test_shapes_can_be_inferred_without_data(case):
     assert apply_norm(layer, torch.empty(6, 4, 5, 5, device="meta"), ids).shape == (6, 4, 5, 5)
 
 
+def test_all_of_a_layer_is_made_where_it_is_wanted(own):
+    options = own.options | {"device": "meta"}
+    layer = create_norm(own.name, 4, **options)
+    tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    assert {name for name, tensor in tensors.items() if not tensor.is_meta} == set()
+
+
 def test_a_layer_of_the_meta_device_can_be_made_real(own, draw):
     """What FSDP does: to_empty, then reset_parameters of every module."""
     options = own.options | ({"seed": 3} if own.name in {"mn", "ucb", "uan", "mode"} else {})

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cbnorm.report.evidence import Evidence
-from cbnorm.report.figures.drawing import COLUMN, PAGE, Drawing, draw, drawn, inline, write
+from cbnorm.report.figures.drawing import Drawing, draw, drawn, inline, write
 from cbnorm.report.figures.forest import forest
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.registry import FIGURES, write_figures
@@ -65,12 +65,6 @@ def test_files_know_whether_they_show_these_numbers(several: Material, tmp_path:
     assert drawn(tmp_path, drawing)
     other = Drawing(drawing.name, "", "", "", drawing.lines[:1], drawing.paint)
     assert not drawn(tmp_path, other)
-
-
-def test_figures_are_as_wide_as_a_column_or_a_page(several: Material) -> None:
-    for maker in FIGURES.values():
-        made = maker(several)
-        assert isinstance(made, str) or {drawing.size[0] for drawing in made} <= {COLUMN, PAGE}
 
 
 def test_inline_figures_have_ids_of_their_own_and_the_ink_of_the_page(several: Material) -> None:

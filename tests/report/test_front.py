@@ -8,6 +8,7 @@ import pytest
 from cbnorm.cli import main
 from cbnorm.report.page import today
 from cbnorm.report.page_tables import machine
+from cbnorm.runs.store import Store
 
 
 @pytest.fixture
@@ -85,3 +86,7 @@ def test_looks_lie_where_look_leaves_them_and_those_of_other_runs_are_told_of(
     assert main(["figures", f"store={store}", f"out={tmp_path / 'figures'}", f"looks={looks}"]) == 0
     told = capsys.readouterr().out
     assert f"figure 2: skipped, 1 looks in {looks} are of other runs" in told
+    # Half a file of a run that is here is as good as none.
+    (looks / f"{next(iter(Store(store).runs()))}.npz").write_bytes(b"PK\3\4half")
+    assert main(["figures", f"store={store}", f"out={tmp_path / 'figures'}", f"looks={looks}"]) == 0
+    assert f"figure 2: skipped, 1 looks in {looks} are of other runs" in capsys.readouterr().out

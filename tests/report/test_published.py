@@ -7,7 +7,7 @@ import pytest
 
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.evidence_page import address
-from cbnorm.report.figures.drawing import Drawing, drawn
+from cbnorm.report.figures.drawing import COLUMN, PAGE, Drawing, drawn
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import CAPTIONS, captions, figures
 from cbnorm.report.published import pages
@@ -80,6 +80,8 @@ def test_every_published_row_has_an_address_of_its_own() -> None:
 
 def test_the_published_figures_show_the_published_records(material: Material) -> None:
     made = [figure for figure in figures(material) if isinstance(figure, Drawing)]
+    assert len(made) == len(list(figures(material))), "a figure has nothing to show"
+    assert {drawing.size[0] for drawing in made} == {COLUMN, PAGE}
     stale = [figure.name for figure in made if not drawn(RESULTS / "figures", figure)]
     assert stale == [], "run make published"
     page = RESULTS / "figures" / CAPTIONS

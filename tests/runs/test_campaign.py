@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from cbnorm import machine
 from cbnorm.config.compose import compose_run
 from cbnorm.errors import CbnormError
 from cbnorm.report.collect import collect
 from cbnorm.report.tables import write_tables
-from cbnorm.runs import machine, speed
+from cbnorm.runs import speed
 from cbnorm.runs.campaign import Part, in_order, limit_of, plan_campaign
 from cbnorm.runs.campaign_commands import read
 from cbnorm.runs.claim import holder
@@ -277,7 +278,7 @@ def test_estimates_come_from_what_was_measured_here(
         ("tabel5",): "did you mean 'table5'",
         ("table5", "time_limit=soon"): "time_limit=soon must be a number of seconds",
         ("table5", "--time-limit"): "--time-limit needs a value",
-        ("table5", "--verbose"): "unknown option '--verbose'",
+        ("table5", "--verbose"): "'--verbose' means nothing to campaign",
         ("table5", "jobs=0"): "jobs=0",
         ("table5", "dry=perhaps"): "dry=perhaps",
     }.items(),

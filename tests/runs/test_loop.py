@@ -12,7 +12,7 @@ import torch
 from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
-from cbnorm.runs import loop, resume
+from cbnorm.runs import graph, loop, resume
 from cbnorm.runs.build import build
 from cbnorm.runs.drive import drive
 from cbnorm.runs.execute import execute
@@ -129,6 +129,24 @@ def test_inputs_are_copied_into_the_same_memory() -> None:
     replayed = Replayed(work, (torch.zeros(3),), record=False)
     assert [replayed(torch.full((3,), float(k))).item() for k in (1, 2)] == [3, 6]
     assert places[0] == places[1]
+
+
+def test_a_recording_that_trains_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Empty(Replayed):
+        def __call__(self, *values: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return torch.zeros(()) if self.calls > graph.WARM else self.work(*values)
+
+    monkeypatch.setattr(graph, "Replayed", Empty)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    parts = build(config("norm=bn", "dataset.train_images=120"), CPU)
+    batches = TrainingBatches(parts.train)
+    steps = GraphSteps(parts.task, parts.task.configure_optimizers(), batches, record=True)
+    orders = [order for order in steps if len(order[0]) == 12]
+    for order in orders[: graph.WARM]:
+        steps.step(order, 0)
+    with pytest.raises(CbnormError, match="changes no weights"):
+        steps.step(orders[graph.WARM], 0)
 
 
 def test_a_task_that_steps_its_own_optimizers_is_refused() -> None:

@@ -51,7 +51,7 @@ def test_what_is_found_is_said_and_taken(
 def test_no_more_are_tried_than_there_are_runs_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[RunConfig, int]] = []
     monkeypatch.setattr(sweep, "measured_jobs", lambda config, most: asked.append((config, most)) or most)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("cbnorm.runs.sweep.cores", lambda: 8)
     planned: list[Planned] = plan("table5", ["trainer.threads=2"])
     assert sweep._count("auto", planned) == 4
     assert sweep._count("auto", planned[:3]) == 3

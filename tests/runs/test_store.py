@@ -9,6 +9,7 @@ import pytest
 
 from cbnorm.config.compose import compose_run
 from cbnorm.runs import interruption, resume
+from cbnorm.runs import merge as merging
 from cbnorm.runs.claim import claim
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import identity, run_id
@@ -54,6 +55,26 @@ def test_a_run_that_is_trained_anew_keeps_its_record_under_another_name(
     store.set_aside(run)
     assert store.status(run) is None
     assert (store.folder(run) / f"record.{aside}.json").read_bytes() == before
+
+
+def test_a_run_that_ends_here_while_it_is_merged_keeps_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    run = ended(there, "done")
+    own = there.record(run) | {"status": "diverged"}
+
+    def ends_meanwhile(folder: Path) -> dict[str, bytes]:
+        ended(here, "done")
+        (here.folder(run) / "record.json").write_text(json.dumps(own))
+        return files(folder)
+
+    files = merging._files
+    monkeypatch.setattr(merging, "_files", ends_meanwhile)
+    found = merging.merge(here, there)
+    assert (found.copied, list(found.conflicts)) == ([], [run])
+    assert here.record(run) == own
+    assert not (here.folder(run) / "record.replaced.json").exists()
 
 
 def test_a_sweep_anew_trains_every_run_once_however_many_workers(

@@ -83,7 +83,7 @@ def test_plans_are_seed_major() -> None:
 
 def test_as_many_jobs_as_cores_and_runs_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan("table5", ["trainer.accelerator=cpu"])
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("cbnorm.runs.sweep.cores", lambda: 4)
     assert default_jobs(planned) == 4
     assert default_jobs(planned[:3]) == 3
     assert default_jobs(plan("table5", ["trainer.accelerator=cpu", "trainer.threads=3"])) == 1

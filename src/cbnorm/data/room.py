@@ -1,6 +1,5 @@
 """Where images are kept: in memory while they fit, in a file that is mapped into it when they don't."""
 
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from cbnorm.errors import CbnormError
+from cbnorm.machine import memory
 
 #: The share of a machine's memory, and of what is free on a GPU, up to which a split is held as a whole.
 SHARE = 0.25
@@ -19,14 +19,14 @@ def fits(size: int, device: torch.device | str = "cpu") -> bool:
 
     Args:
         size: In bytes.
-        device: Where; a GPU's free memory counts, else all memory of the machine.
+        device: Where; a GPU's free memory counts, else all that this process may use.
 
     >>> fits(1_000), fits(10**18)
     (True, False)
     """
     if torch.device(device).type == "cuda":
         return size <= SHARE * torch.cuda.mem_get_info(device)[0]
-    return size <= SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return size <= SHARE * memory()
 
 
 def gathered(pieces: Iterable[torch.Tensor], shape: tuple[int, ...], folder: Path) -> torch.Tensor:

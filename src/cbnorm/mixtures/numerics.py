@@ -1,6 +1,6 @@
 """Which floating-point types a computation uses, and how it leaves autocast."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ def accumulator_dtype(device: torch.device) -> torch.dtype:
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """A context in which autocast lowers nothing: densities of many dimensions do not survive bfloat16."""
-    return torch.autocast(device.type, enabled=False)
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def posterior(log_joint: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from torch import nn
 
 #: Makes a normalization layer for a number of channels.
 NormFactory = Callable[[int], nn.Module]
+_PLACE = "norm_place"
 
 
 class Places:
@@ -45,7 +46,10 @@ class Places:
 
     def _layer(self, place: int, features: int, default: Callable[..., nn.Module]) -> nn.Module:
         self.names.append(place)
-        return self.norm(features) if place in self.placement else default(features)
+        layer = self.norm(features) if place in self.placement else default(features)
+        # Not by its type: what stands at a place may be nothing, or a layer of another package.
+        vars(layer)[_PLACE] = place
+        return layer
 
     def check(self) -> None:
         """See to it that every place that was asked for exists.
@@ -56,3 +60,15 @@ class Places:
         if unknown := sorted(self.placement.difference(self.names)):
             there = f"they are {min(self.names)} to {max(self.names)}" if self.names else "it has none"
             raise ValueError(f"placement {unknown} names no norm layer of this network: {there}")
+
+
+def layer_at(network: nn.Module, place: int) -> nn.Module:
+    """The module at a place of a network, whatever it is.
+
+    Raises:
+        ValueError: The network has no such place.
+    """
+    for module in network.modules():
+        if vars(module).get(_PLACE) == place:
+            return module
+    raise ValueError(f"this network has no place {place}")

@@ -1,11 +1,12 @@
 """The shallow CNN of Table IV."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cbnorm.models.places import NormFactory, Places
 from cbnorm.models.pooling import mean_over_positions, relu_max_pool
 from cbnorm.norms import apply_norm
 
@@ -42,7 +43,7 @@ class ShallowCNN(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        norm: Callable[[int], nn.Module],
+        norm: NormFactory,
         placement: Collection[int] = (3,),
         *,
         bn_eps: float = 1e-5,
@@ -58,10 +59,9 @@ class ShallowCNN(nn.Module):
             nn.Conv2d(c, width, kernel, padding=kernel // 2)
             for c, width, kernel in zip(inputs, widths, kernels, strict=True)
         )
-        self.norms = nn.ModuleList(
-            norm(width) if place in placement else nn.BatchNorm2d(width, bn_eps, bn_momentum)
-            for place, width in enumerate(widths, 1)
-        )
+        places = Places(norm, placement, lambda width: nn.BatchNorm2d(width, bn_eps, bn_momentum))
+        self.norms = nn.ModuleList(places.next(width) for width in widths)
+        places.check()
         self.head = head
         windows = (image_size // 8 - 3) ** 2 if head == "flatten" else 1
         self.linear = nn.Linear(widths[-1] * windows, num_classes)

@@ -1,14 +1,14 @@
 """What all layers share: shape in, shape out, statistics in full precision, running averages."""
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from cbnorm.mixtures.numerics import compute_dtype, full_precision
 from cbnorm.norms.context import current_clusters
-from cbnorm.norms.layout import check_clusters, check_input, compute_dtype, from_ncl, to_ncl
+from cbnorm.norms.layout import check_clusters, check_input, from_ncl, to_ncl
 
 #: A component with less mass than this (in positions) leaves its running statistics alone.
 SMALLEST_COUNT = 1e-3
@@ -72,7 +72,7 @@ class FeatureNorm(_ChannelNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x``; same shape, type and memory format."""
         check_input(x, self, self.num_features, self.channel_dim)
-        with full_precision(x):
+        with full_precision(x.device):
             flat = to_ncl(x, self.channel_dim)
             y = self.normalize(flat.to(compute_dtype(x)))
             return from_ncl(y.to(x.dtype), x, self.channel_dim)
@@ -123,7 +123,7 @@ class ClusterNorm(_ChannelNorm):
         unknown = True
         if clusters is not None:
             unknown = self.check_clusters(clusters, x)
-        with full_precision(x):
+        with full_precision(x.device):
             flat = to_ncl(x, self.channel_dim).to(compute_dtype(x))
             y = self.normalize_clusters(flat, clusters, unknown=unknown)
             return from_ncl(y.to(x.dtype), x, self.channel_dim)
@@ -203,12 +203,6 @@ def recomputing() -> bool:
     if torch.compiler.is_compiling():
         return False
     return torch._C._current_graph_task_id() != -1  # noqa: SLF001  (as torch.utils.checkpoint asks)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast switched off, on devices that have it."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from cbnorm.norms.base import full_precision
+from cbnorm.mixtures.numerics import full_precision
 from cbnorm.norms.native import call, differentiable, layout, matching
 
 Plain = Callable[..., Any]
@@ -28,7 +28,7 @@ def differentiate(plain: Plain, inputs: Sequence[Tensor | None], grad: Tensor) -
     counted twice.
     """
     # A penalty on gradients may be computed under autocast; what is normalized never is.
-    with torch.enable_grad(), full_precision(grad):
+    with torch.enable_grad(), full_precision(grad.device):
         aliases = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
         output = plain(*aliases)
         wanted = [alias for alias in aliases if alias is not None and alias.requires_grad]

@@ -51,11 +51,6 @@ def _lies(x: Tensor, order: torch.memory_format) -> bool:
         return False
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """Statistics are computed in float64 for float64 input and in float32 for everything else."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def check_input(x: Tensor, layer: nn.Module, num_features: int, channel_dim: int) -> None:
     """Raise one clear line unless ``layer`` can normalize ``x``.
 
@@ -134,7 +129,8 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
         raise ValueError(f"{name}: cluster ids are on {clusters.device} but the input is on {x.device}")
     if clusters.numel() == 0 or _unreadable(clusters):
         return clusters.numel() != 0
-    low, high = (int(bound) for bound in torch.aminmax(clusters))
+    # Together: on a GPU every number that is read waits for all work before it.
+    low, high = torch.stack(torch.aminmax(clusters)).tolist()
     if low < -1 or high >= num_clusters:
         bad = low if low < -1 else high
         raise ValueError(

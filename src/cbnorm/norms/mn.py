@@ -116,7 +116,7 @@ class MixtureNorm(Seeded, FeatureNorm):
         self.fitted, self._is_seeded = mixture is None, False
         self._make_state(affine=affine, device=device, dtype=dtype)
         self._seed = _as_int64(torch.initial_seed() if seed is None else seed)
-        self.register_buffer("seed", torch.tensor(self._seed))
+        self.register_buffer("seed", torch.tensor(self._seed, device=device))
         self.reset_parameters()
         if mixture is not None:
             self.set_mixture(*mixture)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from cbnorm.errors import CbnormError
 from cbnorm.report.endpoints import Record
 from cbnorm.report.pool import Records
+from cbnorm.runs.files import read_arrays
 from cbnorm.runs.store import Store
 
 #: Where `cbnorm look` leaves what it saw, a file per run; figures and verdicts look for it there.
@@ -72,12 +72,8 @@ class Evidence:
 
     def _shape(self, run: str, measure: str) -> float | None:
         """The median over channels of a measure of :data:`SHAPES`, without its sign; None without a look."""
-        try:
-            # Opened here, because numpy leaves a damaged file open.
-            with (self.looks / f"{run}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return float(np.median(np.abs(arrays[SHAPES[measure]])))
-        except (OSError, KeyError, ValueError, BadZipFile):
-            return None
+        found = read_arrays(self.looks / f"{run}.npz", SHAPES[measure])
+        return None if found is None else float(np.median(np.abs(found[SHAPES[measure]])))
 
     def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
         """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""
@@ -86,14 +82,14 @@ class Evidence:
         if record.get("status") == "diverged" and record["metrics"]["moments"]:
             epoch = min(epoch, record["metrics"]["moments"][-1]["epoch"])
         paths = (store.folder(run) / "predictions.npz" for store in self.stores)
-        try:
-            path = next(path for path in paths if path.is_file())
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                labels = arrays[f"{lead}labels" if f"{lead}labels" in arrays else "labels"]
-                right = arrays[f"{lead}{reading}_epoch{epoch}"] == labels
-                return np.asarray(right, dtype=bool)
-        except (OSError, KeyError, ValueError, BadZipFile, StopIteration):
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
             return None
+        name = f"{lead}{reading}_epoch{epoch}"
+        for labels in dict.fromkeys([f"{lead}labels", "labels"]):
+            if found := read_arrays(path, name, labels):
+                return np.asarray(found[name] == found[labels], dtype=bool)
+        return None
 
 
 def _ended(store: Store, run: str) -> bool:

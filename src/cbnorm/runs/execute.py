@@ -14,6 +14,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, guesses, outcome
 from cbnorm.runs.build import Parts, build
 from cbnorm.runs.claim import Claim, ClaimLostError, claim
+from cbnorm.runs.device import exact_float32, training_device
 from cbnorm.runs.drive import drive
 from cbnorm.runs.files import sync_names, write_json
 from cbnorm.runs.identity import run_id
@@ -139,7 +140,8 @@ def _recorded(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | 
 def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
     began = time.monotonic()
     _refuse_environment()
-    device = _device(config)
+    device = training_device(config)
+    exact_float32()
     torch.set_num_threads(config.trainer.threads)
     parts, journal, checkpointer = _begin(config, held, device, on_epoch)
     journal.rewrite(durable=False)
@@ -196,17 +198,3 @@ def _refuse_environment() -> None:
     """Lightning takes options of its trainer from the environment, which no record would show."""
     if names := sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
         raise CbnormError(f"{names[0]} is set, which can change what a run computes: unset it")
-
-
-def _device(config: RunConfig) -> torch.device:
-    wanted = config.trainer.accelerator
-    available = torch.cuda.is_available()
-    if wanted == "gpu" and not available:
-        raise CbnormError("trainer.accelerator=gpu, but torch finds no GPU: choose cpu or auto")
-    if wanted == "cpu" or not available:
-        return torch.device("cpu")
-    if config.trainer.device >= torch.cuda.device_count():
-        raise CbnormError(
-            f"trainer.device={config.trainer.device}, but there are {torch.cuda.device_count()} GPUs"
-        )
-    return torch.device("cuda", config.trainer.device)

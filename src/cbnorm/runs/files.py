@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 from cbnorm.errors import CbnormError
 
@@ -43,6 +45,23 @@ def write_bytes(path: Path, data: bytes, *, keep: Path | None = None, durable: b
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+
+
+def read_arrays(path: Path, *names: str) -> dict[str, Any] | None:
+    """Arrays of an ``.npz`` file by name; None if it is absent or damaged, or lacks one of them.
+
+    Args:
+        path: The file.
+        names: Those that are needed; without any, all.
+    """
+    import numpy as np
+
+    try:
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names or arrays.files}
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error):
+        return None
 
 
 def sync_names(folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cbnorm.data.augment import Parameters
 from cbnorm.data.batches import Batches
+from cbnorm.errors import CbnormError
 from cbnorm.tasks.base import Task
 from cbnorm.tasks.classification import Classification
 
@@ -111,7 +112,18 @@ class GraphSteps:
         drawn = () if params is None else tuple(value for value in params if value is not None)
         if self._full is None:
             self._full = Replayed(self._work(params), (rows, *drawn), record=self.record)
-        return self._full(rows, *drawn)
+        first = self.record and self._full.calls == WARM
+        before = self._largest().clone() if first else None
+        loss = self._full(rows, *drawn)
+        if before is not None and torch.equal(before, self._largest()):
+            # Such as work that was recorded on another device: an empty graph can be replayed as well.
+            raise CbnormError("the recorded step changes no weights here: use trainer.engine=lightning")
+        return loss
+
+    def _largest(self) -> Tensor:
+        """The largest of the weights that the optimizer has."""
+        given = (p for group in self.optimizer.param_groups for p in group["params"])
+        return max(given, key=torch.numel).detach()
 
     def _work(self, params: Parameters | None) -> Callable[..., Tensor]:
         if params is None:

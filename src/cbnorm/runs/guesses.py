@@ -2,13 +2,13 @@
 
 import sys
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cbnorm.config.readings import needs_guesses
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.runs.files import read_arrays
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.store import Store
 
@@ -60,12 +60,12 @@ def probabilities(config: RunConfig) -> tuple[Tensor, str]:
     record = store.record(run)
     moments = [] if record is None or record["status"] == "failed" else record["metrics"]["moments"]
     path = store.folder(run) / "predictions.npz"
-    try:
-        with np.load(path) as arrays:
-            found = torch.from_numpy(arrays[f"probabilities_best_epoch{moments[-1]['epoch']}"]).float()
-    except (OSError, KeyError, IndexError, ValueError) as error:
+    name = f"probabilities_best_epoch{moments[-1]['epoch']}" if moments else ""
+    arrays = read_arrays(path, name) if name else None
+    if arrays is None:
         raise CbnormError(
             f"run {run}, the classifier of {config.task.group}, has no usable probabilities in {path}: "
             "train it again"
-        ) from error
+        )
+    found = torch.from_numpy(arrays[name]).float()
     return found / found.sum(1, keepdim=True), run

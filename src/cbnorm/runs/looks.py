@@ -19,9 +19,10 @@ from cbnorm.data.images import ImageData
 from cbnorm.data.streams import generator
 from cbnorm.errors import CbnormError
 from cbnorm.mixtures import fit_mixture
-from cbnorm.partitions.activations import norm_layers
+from cbnorm.models.places import layer_at
 from cbnorm.runs import weights
 from cbnorm.runs.build import build_network
+from cbnorm.runs.files import read_arrays
 from cbnorm.runs.records import Record
 
 #: Images whose features are placed in a plane; t-SNE of all ten thousand takes minutes.
@@ -92,8 +93,10 @@ def _network(
     network = build_network(config, data.num_classes, clusters)
     ids = None
     if needs_clusters(config.norm.name):
-        with np.load(folder / "clusters.npz", allow_pickle=False) as arrays:
-            ids = torch.from_numpy(arrays["test"].astype(np.int64))
+        found = read_arrays(folder / "clusters.npz", "test")
+        if found is None:
+            raise CbnormError(f"{folder / 'clusters.npz'} is lost or damaged: train run {record['id']} again")
+        ids = torch.from_numpy(found["test"].astype(np.int64))
     return network.eval().requires_grad_(requires_grad=False), ids
 
 
@@ -153,9 +156,9 @@ def separation(
 
 def _after(network: nn.Module, config: RunConfig, images: Tensor, ids: Tensor | None) -> Tensor:
     """What leaves the replaced normalization layer: (n, channels, positions)."""
-    places = [place for place in config.model.placement if place > 0] or [1]
+    place = min((place for place in config.model.placement if place > 0), default=1)
     caught: list[Tensor] = []
-    layer = norm_layers(network)[min(places) - 1]
+    layer = layer_at(network, place)
     handle = layer.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
     try:
         network(images, None if ids is None else ids[: len(images)])

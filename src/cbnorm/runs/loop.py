@@ -1,6 +1,7 @@
 """A plain training loop for one device: the steps of Lightning's, and nothing around them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import cbnorm._torchvision  # noqa: F401  (before lightning)
@@ -55,6 +56,20 @@ def fit(
     """
     if not task.automatic_optimization:
         raise CbnormError("trainer.engine=loop drives tasks with one optimizer: choose lightning")
+    # Streams and graphs are of the current device, which need not be the one that trains.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        _fit(task, batches, callbacks, device, epochs=epochs, buffers=buffers)
+
+
+def _fit(
+    task: Task,
+    batches: Any,
+    callbacks: Sequence[lightning.Callback],
+    device: torch.device,
+    *,
+    epochs: int,
+    buffers: bool | None,
+) -> None:
     task.to(device)
     task.train()
     trainer = Loop(task)

@@ -55,7 +55,7 @@ def merge(store: Store, other: Store) -> Merged:
     for run in runs:
         try:
             theirs, ours = other.record(run), store.record(run)
-            wanted = theirs is not None and (ours is None or _is_better(theirs, ours))
+            wanted = theirs is not None and _is_wanted(theirs, ours)
             files = _files(other.folder(run)) if wanted else {}
         except CbnormError as error:
             found.skipped[run] = str(error)
@@ -64,11 +64,21 @@ def merge(store: Store, other: Store) -> Merged:
             found.skipped[run] = "has not ended there"
         elif ours is None or wanted:
             _take_over(store, run, theirs, files, found)
-        elif difference := _difference(ours, theirs):
-            found.conflicts[run] = difference
         else:
-            found.present.append(run)
+            _compare(run, ours, theirs, found)
     return found
+
+
+def _is_wanted(theirs: Record, ours: Record | None) -> bool:
+    return ours is None or _is_better(theirs, ours)
+
+
+def _compare(run: str, ours: Record, theirs: Record, found: Merged) -> None:
+    """Tell of a run that has ended in both stores."""
+    if difference := _difference(ours, theirs):
+        found.conflicts[run] = difference
+    else:
+        found.present.append(run)
 
 
 def _is_better(theirs: Record, ours: Record) -> bool:
@@ -105,6 +115,11 @@ def _take_over(store: Store, run: str, theirs: Record, files: dict[str, bytes], 
     with claim(store.folder(run)) as held:
         if held is None:
             found.skipped[run] = "is being trained here"
+            return
+        ours = store.record(run)
+        if ours is not None and not _is_better(theirs, ours):
+            # It ended here after it was asked for.
+            _compare(run, ours, theirs, found)
             return
         store.set_aside(run)
         names = ("experiment", "protocol", "budget", "identity", "config")

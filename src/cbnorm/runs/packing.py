@@ -12,7 +12,6 @@ from typing import Any, Literal
 from cbnorm.config.readings import plainly_read
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
-from cbnorm.runs.machine import device_of
 
 #: How many runs at once: a number, ``auto`` for what is measured to be best, None for what the cores suggest.
 Jobs = int | Literal["auto"] | None
@@ -142,11 +141,12 @@ def _train_a_little(
     import torch
 
     from cbnorm.runs.build import build
+    from cbnorm.runs.device import training_device
     from cbnorm.runs.drive import drive
 
     torch.set_num_threads(config.trainer.threads)
-    device = torch.device(device_of(config.trainer.accelerator))
     try:
+        device = training_device(config)
         parts = build(plainly_read(config), device)
     except CbnormError as error:
         print(f"cbnorm: {error}", file=sys.stderr, flush=True)

@@ -28,7 +28,10 @@ def splits_of(data: ImageData) -> Mapping[str, Split]:
 def cache() -> Cache:
     """Where fits are remembered: ``$CBNORM_FITS_DIR``, else the folder ``partitions`` in the data folder."""
     chosen = os.environ.get("CBNORM_FITS_DIR")
-    return Cache(Path(chosen).expanduser() if chosen else data_dir() / "partitions")
+    try:
+        return Cache(Path(chosen).expanduser() if chosen else data_dir() / "partitions")
+    except RuntimeError as error:
+        raise CbnormError(f"no folder for fits ({error}): set CBNORM_FITS_DIR to a folder") from error
 
 
 def partition_of(

@@ -1,6 +1,5 @@
 """Where and with what a run was computed: recorded, never part of its identity."""
 
-import os
 import platform
 import re
 import subprocess
@@ -13,8 +12,8 @@ import torch
 import cbnorm
 from cbnorm.config.choices import from_packages
 from cbnorm.config.schema import RunConfig
+from cbnorm.machine import cores, cpu_name
 from cbnorm.norms.native import in_use
-from cbnorm.runs.machine import cpu_name
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-learn")
 
@@ -38,7 +37,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": device.type,
         "cpu": cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         # Which kernels torch chooses on this processor; others round differently.
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -48,6 +47,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return found
 
 

@@ -1,6 +1,5 @@
 """What a run will cost, from what others cost on this machine; a cautious guess where none has run."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -10,9 +9,9 @@ from cbnorm.config.canonical import canonical
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
+from cbnorm.machine import cores, cpu_name, device_of, gpu_name
 from cbnorm.runs.identity import digest
 from cbnorm.runs.limit import CHECKPOINT_INTERVAL
-from cbnorm.runs.machine import cpu_name, device_of
 from cbnorm.runs.moments import moment_epochs
 from cbnorm.runs.records import Record
 from cbnorm.runs.store import Store
@@ -26,7 +25,7 @@ GUESSED_START = 30.0
 _READING = 1 / 3
 _CAUTION = 1.5
 
-Place = tuple[str, str, int | None]
+Place = tuple[str, str, int | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Cost:
 
 
 def here(device: str) -> Place:
-    """What must be equal for times to be comparable: device, processor, number of cores."""
-    return device, cpu_name(), os.cpu_count()
+    """What must be equal for times to be comparable: device, processor, number of cores, GPU."""
+    return device, cpu_name(), cores(), gpu_name() if device == "cuda" else None
 
 
 def counts(config: RunConfig) -> dict[str, int]:
@@ -171,13 +170,17 @@ def _sample(content: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[S
         yield Sample(
             kind=kind,
             family=family,
-            place=(hardware["device"], hardware["cpu"], hardware["cores"]) if hardware else None,
+            place=_place(hardware) if hardware else None,
             training=training / (images["train"] * len(history)),
             reading=reading / read,
             start=start if start > 0 else None,
         )
     except (KeyError, TypeError, ZeroDivisionError):
         return  # written by another version, or not an epoch long
+
+
+def _place(hardware: Mapping[str, Any]) -> Place:
+    return hardware["device"], hardware["cpu"], hardware["cores"], hardware.get("gpu")
 
 
 def _images(dataset: Mapping[str, Any]) -> dict[str, int]:

@@ -19,10 +19,10 @@ from rich.progress import (
 )
 
 from cbnorm.errors import CbnormError
+from cbnorm.machine import cores, device_of
 from cbnorm.runs.claim import claim
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.limit import Limit
-from cbnorm.runs.machine import device_of
 from cbnorm.runs.packing import Jobs, measured_jobs
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
@@ -37,7 +37,7 @@ def default_jobs(planned: Sequence[Planned]) -> int:
     config = planned[0].config.trainer
     if device_of(config.accelerator) == "cuda":
         return 1
-    return max(1, min(len(planned), (os.cpu_count() or 1) // config.threads))
+    return max(1, min(len(planned), cores() // config.threads))
 
 
 def sweep(
@@ -95,7 +95,7 @@ def _count(jobs: Jobs, missing: Sequence[Planned]) -> int:
     if jobs != "auto":
         return jobs or default_jobs(missing)
     config = missing[0].config
-    most = max(1, (os.cpu_count() or 1) // config.trainer.threads)
+    most = max(1, cores() // config.trainer.threads)
     return measured_jobs(config, min(most, len(missing)))
 
 

@@ -10,6 +10,7 @@ from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import runs_of
 from cbnorm.report.figures.material import Made, Material, place, slug
 from cbnorm.report.figures.style import FOREGROUND
+from cbnorm.runs.files import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,28 +76,19 @@ def _components(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]] | None:
     """Components (n, 5), their shares of the variance (5,), and classes (n,); None if they weren't kept."""
     folder = material.evidence.folder(run)
-    try:
-        if folder is None:
-            return None
-        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-            values = arrays[f"components_best_epoch{epoch}"][:, :_SHOWN].astype(float)
-            explained = arrays[f"explained_best_epoch{epoch}"][:_SHOWN].astype(float)
-            return values, explained, arrays["labels"].astype(int)
-    except (OSError, KeyError, ValueError):
+    names = (f"components_best_epoch{epoch}", f"explained_best_epoch{epoch}", "labels")
+    found = read_arrays(folder / "predictions.npz", *names) if folder else None
+    if found is None:
         return None
+    values, explained, labels = (found[name] for name in names)
+    return values[:, :_SHOWN].astype(float), explained[:_SHOWN].astype(float), labels.astype(int)
 
 
 def _clusters(material: Material, run: str, count: int) -> NDArray[np.int64] | None:
     """Ids of so many test images that a run was told, if it was."""
     folder = material.evidence.folder(run)
-    try:
-        if folder is None:
-            return None
-        with np.load(folder / "clusters.npz", allow_pickle=False) as arrays:
-            ids: NDArray[np.int64] = arrays["test"].astype(int)
-            return ids if len(ids) == count else None
-    except (OSError, KeyError, ValueError):
-        return None
+    found = read_arrays(folder / "clusters.npz", "test") if folder else None
+    return found["test"].astype(int) if found and len(found["test"]) == count else None
 
 
 def skewness(values: NDArray[np.float64]) -> float:

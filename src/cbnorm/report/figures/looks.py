@@ -11,6 +11,7 @@ from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import runs_of
 from cbnorm.report.figures.material import Made, Material, place, slug
 from cbnorm.report.figures.style import FOREGROUND, MARKS
+from cbnorm.runs.files import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,10 +74,8 @@ def _name(number: str, block: Block, kind: str) -> str:
 def _seen(rows: list[TableRow], material: Material) -> Iterator[tuple[TableRow, str, Look]]:
     for row in rows:
         for run in runs_of(row):
-            path = material.looks / f"{run}.npz"
-            if path.is_file():
-                with np.load(path, allow_pickle=False) as arrays:
-                    yield row, run, dict(arrays)
+            if look := read_arrays(material.looks / f"{run}.npz"):
+                yield row, run, look
                 break
 
 
