@@ -1,14 +1,13 @@
 """Packages of Debian and its kin, fetched by the user's own apt; nothing is installed."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from cbnorm.data.archives import unpack
+from cbnorm.data.clients import brought
 from cbnorm.data.entry import DebianPackage
 from cbnorm.data.failure import SourceError
 
-_TIMEOUT = 1800
 _UNPACKED_PER_PACKED = 8
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
@@ -74,20 +73,9 @@ def _copy(content: bytes, size: int, target: Path) -> Path:
 
 
 def _download(client: str, package: DebianPackage, folder: Path) -> Path:
-    try:
-        done = subprocess.run(
-            [client, "-q", "-o", "Acquire::Retries=1", "download", package.name],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SourceError(f"apt-get did not finish ({error})") from error
-    found = list(folder.glob("*.deb"))
-    if done.returncode or len(found) != 1:
-        said = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith("E:")]
-        gist = said[0].removeprefix("E:").strip() if said else f"exit status {done.returncode}"
-        raise SourceError(f"apt-get failed ({gist})")
-    return found[0]
+    command = [client, "-q", "-o", "Acquire::Retries=1", "download", package.name]
+    return brought(command, folder, "*.deb", name="apt-get", gist=_gist)
+
+
+def _gist(said: list[str]) -> list[str]:
+    return [line.removeprefix("E:").strip() for line in said if line.startswith("E:")]

