@@ -40,9 +40,7 @@ def _check_images(run: RunConfig) -> None:
     catalog.check_folder(images, d.folder)
     catalog.check_numbers(images, d.val_images, d.train_images, d.test_images, d.image_size)
     if run.model.name == "densenet" and d.image_size < 4:
-        raise CbnormError(
-            f"dataset.image_size={d.image_size}: densenet needs 4 or more"
-        )
+        raise CbnormError(f"dataset.image_size={d.image_size}: densenet needs 4 or more")
     if run.model.name != "shallow_cnn":
         return
     if not set(run.model.placement) <= {1, 2, 3, 4}:
@@ -76,9 +74,7 @@ def _check_task(run: RunConfig) -> None:
             f"norm={run.norm.name} needs the cluster of every image, which an image that is generated has not"
         )
     if generates and run.trainer.engine == "loop":
-        raise CbnormError(
-            "trainer.engine=loop drives one optimizer, task=gan has two: choose lightning"
-        )
+        raise CbnormError("trainer.engine=loop drives one optimizer, task=gan has two: choose lightning")
     if generates and run.dataset.image_size != 32:
         raise CbnormError(f"dataset.image_size={run.dataset.image_size}: dcgan makes images of 32")
     check_readings(run)
