@@ -7,6 +7,7 @@ For instance ``python3 part-01/start.py out=/tmp/out campaign table5 budget=full
 The other parts lie beside part-01. Everything is unpacked and verified below `to` (default: ./cbnorm-bundle),
 once. A ``time_limit=`` counts from here, set-up included. What the store holds afterwards is left in `out` as
 ``store.tar.gz.000``, ...; when such files lie there, or in part-01, before, the store goes on from them.
+Ctrl-C and SIGTERM end the command in good order, and what it saved is left in `out` all the same.
 It needs Python 3.11 with pip and, unless the bundle has it, torch.
 """
 
@@ -15,51 +16,117 @@ import io
 import json
 import lzma
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 #: What comes back from some borrowed machines is limited per file.
 PIECE = 15_000_000
 SIDE = 32
+_PIECES = "store.tar.gz.*"
+#: Holds a whole newer store whose pieces have yet to take the places of older ones.
+_NEWER = "store.new"
 
 
 def main() -> int:
-    """Set up, restore the store, run, leave the store."""
+    """Set up, restore the store, run, and leave the store, also when asked to stop.
+
+    Returns:
+        The status of the command of cbnorm, or 2 when what was asked is refused.
+
+    Raises:
+        SystemExit: The bundle or a store is damaged, or the store can't be packed.
+    """
     began = time.monotonic()
-    own, words = split(sys.argv[1:])
     here = Path(__file__).resolve().parent
-    to = Path(own.get("to", "cbnorm-bundle")).resolve()
-    out = Path(own.get("out", to / "out")).resolve()
     if not (here / "manifest.json").is_file():
         say(f"{here} is no part of a bundle: make gpu-bundle makes one, with this script in it as start.py")
         return 2
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        own, words = split(sys.argv[1:])
+        words = spelled(words or ["campaign", "table5", "budget=smoke", "time_limit=300"])
+        to = Path(own.get("to", "cbnorm-bundle")).resolve()
+        out = Path(own.get("out", to / "out")).resolve()
+        for folder in (to, out):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        say(str(error))
+        return 2
     manifest = json.loads((here / "manifest.json").read_text(encoding="utf8"))
     set_up(manifest, here.parent, to)
     store = to / "runs"
     for place in (out, here):
         if not store.exists():
             restore(place, store)
-    words = words or ["campaign", "table5", "budget=smoke", "time_limit=300"]
     say(f"ready after {time.monotonic() - began:.1f} s: cbnorm {' '.join(words)}")
-    status = run(adjusted(words, store, began), to)
-    leave(store, out)
-    say(f"done after {time.monotonic() - began:.1f} s; the store is in {out}")
+    with Stop() as stop:
+        try:
+            status = run(adjusted(words, store, began), to, stop)
+        finally:
+            leave(store, out)
+    where = f"the store is in {out}" if store.exists() else "there is no store to leave"
+    say(f"done after {time.monotonic() - began:.1f} s; {where}")
     return status
 
 
 def split(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The words of this script, which come first, and those of cbnorm."""
+    """The words of this script, which come first, and those of cbnorm.
+
+    Args:
+        words: All of them.
+
+    Returns:
+        What `to` and `out` are, where given, and the other words.
+
+    Raises:
+        ValueError: One of them names no folder.
+    """
     own: dict[str, str] = {}
     while words and words[0].startswith(("to=", "out=")):
         key, _, value = words[0].partition("=")
+        if not value:
+            raise ValueError(f"{key}= needs a folder: write {key}=FOLDER")
         own[key], words = value, words[1:]
     return own, words
+
+
+def spelled(words: list[str]) -> list[str]:
+    """The words of cbnorm with time limits in the form ``time_limit=540``, verified.
+
+    Args:
+        words: Also with ``--time-limit 540`` or ``--time-limit=540``, which cbnorm takes too.
+
+    Returns:
+        As many words, or one less for each limit in two words.
+
+    Raises:
+        ValueError: One line that says why a limit is none.
+    """
+    found = []
+    rest = iter(words)
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if key == "--time-limit":
+            value = value if equals else next(rest, "")
+        elif key != "time_limit":
+            found.append(word)
+            continue
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"time_limit={value} must be a number of seconds, such as 540")
+        found.append(f"time_limit={value}")
+    return found
 
 
 def set_up(manifest: dict[str, Any], parts: Path, to: Path) -> None:
@@ -167,30 +234,119 @@ def adjusted(words: list[str], store: Path, began: float) -> list[str]:
     return found if any(word.startswith("store=") for word in found) else [*found, f"store={store}"]
 
 
-def run(words: list[str], to: Path) -> int:
-    """Carry a command of cbnorm out, with the bundle's source, packages and data."""
+class Stop:
+    """Lets Ctrl-C and SIGTERM end the command in good order, and never what is done after it."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._command: subprocess.Popen[bytes] | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def wait(self, command: subprocess.Popen[bytes]) -> int:
+        """Hand requests on to a command until it ends.
+
+        Args:
+            command: What has just been started.
+
+        Returns:
+            Its status, as a shell gives it.
+        """
+        self._command = command
+        if self._asked:  # while it was being started
+            command.terminate()
+        status = command.wait()
+        return status if status >= 0 else 128 - status
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        if self._command is not None:
+            # Never SIGINT: Ctrl-C reaches the command by itself, and a second one makes cbnorm end unsaved.
+            self._command.terminate()
+
+
+def run(words: list[str], to: Path, stop: Stop) -> int:
+    """Carry a command of cbnorm out, with the bundle's source, packages and data.
+
+    Args:
+        words: Of the command.
+        to: Where the bundle is unpacked.
+        stop: What may end the command early.
+
+    Returns:
+        The command's status.
+    """
     path = os.pathsep.join([str(to / "source" / "src"), str(to / "site"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {
         "PYTHONPATH": path.rstrip(os.pathsep),
         "CBNORM_DATA_DIR": str(to / "data"),
         "WANDB_MODE": "offline",
     }
-    return subprocess.run([sys.executable, "-m", "cbnorm", *words], env=environment, check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "cbnorm", *words], env=environment) as command:
+        return stop.wait(command)
 
 
 def leave(store: Path, out: Path) -> None:
-    """Pack the store in pieces: records, histories, and of unfinished runs the newest checkpoint."""
-    for old in out.glob("store.tar.gz.*"):
-        old.unlink()
+    """Pack the store in pieces: records, histories, and of unfinished runs the newest checkpoint.
+
+    Killed at any moment, it leaves a whole store for :func:`restore`: that of before, or this one.
+
+    Args:
+        store: Where the runs are; if nowhere, what `out` holds stays.
+        out: Where the pieces go, in place of those that are there.
+
+    Raises:
+        SystemExit: The store can't be packed; the pieces of before are still there.
+    """
     if not store.exists():
         return
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=3) as archive:
-        for path in kept(store):
-            archive.add(path, str(path.relative_to(store)), recursive=False)
-    data = packed.getvalue()
-    for number, first in enumerate(range(0, len(data), PIECE)):
-        (out / f"store.tar.gz.{number:03}").write_bytes(data[first : first + PIECE])
+    partial = out / "store.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=3) as archive:
+            for path in kept(store):
+                archive.add(path, str(path.relative_to(store)), recursive=False)
+        data = packed.getvalue()
+        for number, first in enumerate(range(0, len(data), PIECE)):
+            (partial / f"store.tar.gz.{number:03}").write_bytes(data[first : first + PIECE])
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise SystemExit(
+            f"the store is not packed ({error}): it stays in {store}, and {out} holds what it held before"
+        ) from error
+    # An earlier session may have been killed while it put its pieces in place.
+    put_in_place(out)
+    partial.rename(out / _NEWER)
+    put_in_place(out)
+
+
+def put_in_place(out: Path) -> None:
+    """Let the pieces of a newer store replace the older ones, or go on with that after a kill.
+
+    Args:
+        out: Where both are; without newer ones nothing happens.
+    """
+    newer = out / _NEWER
+    if not newer.exists():
+        return
+    names = sorted(piece.name for piece in newer.glob(_PIECES))
+    # The last newer piece moves last, so that after a kill, too, it tells which older ones are too many.
+    for old in out.glob(_PIECES):
+        if names and old.name > names[-1]:
+            old.unlink()
+    for name in names:
+        (newer / name).replace(out / name)
+    newer.rmdir()
 
 
 def kept(store: Path) -> Iterator[Path]:
@@ -202,13 +358,51 @@ def kept(store: Path) -> Iterator[Path]:
 
 
 def restore(place: Path, store: Path) -> None:
-    """Put a store back that an earlier session left."""
-    pieces = sorted(place.glob("store.tar.gz.*"))
-    if not pieces:
+    """Put a store back that an earlier session left, whole or not at all.
+
+    Args:
+        place: Where its pieces are; without any, nothing happens.
+        store: Where it goes, and nothing is yet.
+
+    Raises:
+        SystemExit: The pieces are damaged, or some are missing.
+    """
+    # Where a session was killed while it put pieces in place, the newer ones count.
+    found = {piece.name: piece for folder in (place, place / _NEWER) for piece in folder.glob(_PIECES)}
+    if not found:
         return
-    with tarfile.open(fileobj=io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as archive:
-        archive.extractall(store, filter="data")
+    partial = store.with_name(f"{store.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        packed = b"".join(found[name].read_bytes() for name in sorted(found))
+        with tarfile.open(fileobj=io.BytesIO(unzipped(packed))) as archive:
+            archive.extractall(partial, filter="data")
+    except (zlib.error, tarfile.TarError) as error:
+        raise SystemExit(
+            f"the store in {place} is damaged ({error}): copy its {_PIECES} again, or remove them"
+        ) from error
+    partial.mkdir(exist_ok=True)  # for a store without files
+    partial.rename(store)
     say(f"the store goes on from {place}")
+
+
+def unzipped(data: bytes) -> bytes:
+    """What was packed, verified to its end, which tarfile does not read.
+
+    Args:
+        data: In the format of gzip. What follows its end is ignored: a piece of an older, larger store, say.
+
+    Returns:
+        All of it.
+
+    Raises:
+        zlib.error: It is damaged, or its end is missing.
+    """
+    unzip = zlib.decompressobj(wbits=31)  # with the header and checksum of gzip
+    found = unzip.decompress(data)
+    if not unzip.eof:
+        raise zlib.error("its end is missing")
+    return found
 
 
 def say(text: str) -> None:
