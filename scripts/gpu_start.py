@@ -147,7 +147,10 @@ def set_up(manifest: dict[str, Any], parts: Path, to: Path) -> None:
     sys.path.insert(0, str(to / "site"))
     for item in manifest["data"]:
         unpack(item, found, to / "data")
-    ready.write_text(json.dumps(manifest), encoding="utf8")
+    # Whole or absent: half of it would end the next session.
+    part = ready.with_suffix(".part")
+    part.write_text(json.dumps(manifest), encoding="utf8")
+    part.replace(ready)
 
 
 def joined(item: dict[str, Any], found: dict[str, Path]) -> bytes:
