@@ -1,4 +1,4 @@
-"""How close generated images are to real ones, and how varied: measures of sets of features."""
+"""Measures of sets of features: how close generated images are to real ones, how classes part."""
 
 from cbnorm.metrics.diversity import COLLAPSE, Spread, class_entropy, nearest_labels, spread
 from cbnorm.metrics.frechet import Moments, frechet_distance, moments

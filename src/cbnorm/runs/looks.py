@@ -3,22 +3,20 @@
 A look is a small file of arrays, made once from the weights that a run keeps; figures need no network then.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor, nn
 
 from cbnorm.config.choices import needs_clusters
 from cbnorm.config.schema import RunConfig
 from cbnorm.data.images import ImageData
-from cbnorm.data.streams import generator
 from cbnorm.errors import CbnormError
-from cbnorm.mixtures import fit_mixture
+from cbnorm.metrics.distributions import channels
+from cbnorm.metrics.separation import plane, separation
 from cbnorm.models.places import layer_at
 from cbnorm.runs import weights
 from cbnorm.runs.build import build_network
@@ -27,11 +25,9 @@ from cbnorm.runs.records import Record
 
 #: Images whose features are placed in a plane; t-SNE of all ten thousand takes minutes.
 IMAGES = 2000
-#: Channels that Fig. 2 shows, of a layer of 128.
-CHANNELS = (4, 12, 28, 32, 60, 96, 108)
-#: Components fitted to every shown channel, bins of its histogram, images of the batch.
-COMPONENTS, BINS, BATCH = 3, 100, 256
-_NEIGHBOURS, _CHUNK = 10, 250
+#: Images of the batch whose channels Fig. 2 shows.
+BATCH = 256
+_CHUNK = 250
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,7 +44,8 @@ def look(config: RunConfig, record: Record, folder: Path, data: ImageData, image
 
     Returns:
         For M moments, the last of which is the best epoch of all: ``percents``, ``epochs`` (M,), ``plane``
-        (M, n, 2), ``predicted`` (M, n), scores by name (M,). ``labels`` (n,). What :func:`channels` returns.
+        (M, n, 2), ``predicted`` (M, n), scores by name (M,). ``labels`` (n,). What
+        :func:`~cbnorm.metrics.distributions.channels` returns.
 
     Raises:
         CbnormError: It kept no weights, or not of this network.
@@ -124,39 +121,10 @@ def _features(network: Any, images: Tensor, ids: Tensor | None, config: RunConfi
     return features.double().numpy(), network.linear(features)
 
 
-def plane(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """t-SNE of features (n, D) into the plane (n, 2), from their principal components, seed 0."""
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    made = TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(features)
-    return np.asarray(made, dtype=np.float64)
-
-
-def separation(
-    features: NDArray[np.float64], labels: NDArray[Any], predicted: NDArray[Any]
-) -> Mapping[str, float]:
-    """How well classes part in the features (n, D) themselves, not in the plane.
-
-    Returns:
-        The mean silhouette by true and by predicted class, in [-1, 1], and the share in per cent of images
-        whose class most of their ten nearest others have.
-    """
-    from sklearn.metrics import silhouette_score
-    from sklearn.neighbors import NearestNeighbors
-
-    near = NearestNeighbors(n_neighbors=_NEIGHBOURS + 1).fit(features).kneighbors(features)[1][:, 1:]
-    votes = np.array([np.bincount(labels[row]).argmax() for row in near])
-    found = {"neighbours": 100 * float((votes == labels).mean())}
-    for name, classes in (("true", labels), ("predicted", predicted)):
-        several = 1 < len(np.unique(classes)) < len(classes)
-        found[f"silhouette_{name}"] = float(silhouette_score(features, classes)) if several else 0.0
-    return found
-
-
 def _after(network: nn.Module, config: RunConfig, images: Tensor, ids: Tensor | None) -> Tensor:
-    """What leaves the replaced normalization layer: (n, channels, positions)."""
-    place = min((place for place in config.model.placement if place > 0), default=1)
+    """What leaves the replaced layer, within the network if there is one: (n, channels, positions)."""
+    inside = [place for place in config.model.placement if place > 0]
+    place = min(inside or config.model.placement, default=1)
     caught: list[Tensor] = []
     layer = layer_at(network, place)
     handle = layer.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
@@ -165,57 +133,3 @@ def _after(network: nn.Module, config: RunConfig, images: Tensor, ids: Tensor | 
     finally:
         handle.remove()
     return caught[0].flatten(2)
-
-
-def channels(outputs: Tensor) -> Arrays:
-    """How the values of channels are distributed.
-
-    Args:
-        outputs: (n, C, positions).
-
-    Returns:
-        ``skewness``, ``kurtosis`` (excess) and ``distance`` (Kolmogorov-Smirnov, to the normal distribution
-        of the same mean and deviation), each (C,); of the shown channels ``channels`` (S,), ``counts``
-        (S, bins), ``edges`` (S, bins + 1), and of a mixture fitted to each ``weights``, ``means``,
-        ``deviations`` (S, K) and ``fitted_distance`` (S,).
-    """
-    values = outputs.transpose(0, 1).flatten(1).double().numpy()
-    shown = [channel for channel in CHANNELS if channel < len(values)]
-    fits = [_fit(values[channel]) for channel in shown]
-    histograms = [np.histogram(values[channel], BINS) for channel in shown]
-    return {
-        "skewness": stats.skew(values, axis=1),
-        "kurtosis": stats.kurtosis(values, axis=1),
-        "distance": np.array([_distance(row, *_normal(row)) for row in values]),
-        "channels": np.array(shown),
-        "counts": np.array([counts for counts, _ in histograms], dtype=np.int32),
-        "edges": np.array([edges for _, edges in histograms], dtype=np.float32),
-        "weights": np.array([fit[0] for fit in fits]),
-        "means": np.array([fit[1] for fit in fits]),
-        "deviations": np.array([fit[2] for fit in fits]),
-        "fitted_distance": np.array(
-            [_distance(values[channel], *fit) for channel, fit in zip(shown, fits, strict=True)]
-        ),
-    }
-
-
-def _fit(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Weights, means and deviations of a mixture of one channel's values, left to right."""
-    scale = max(values.std(), 1e-12)
-    data = torch.from_numpy((values - values.mean()) / scale)[:, None]
-    found = fit_mixture(data, COMPONENTS, generator=generator(0, "look"))
-    order = found.means[:, 0].argsort()
-    means, deviations = found.means[order, 0].numpy(), found.covariances[order, 0].sqrt().numpy()
-    return found.weights[order].numpy(), means * scale + values.mean(), deviations * scale
-
-
-def _normal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    return np.ones(1), values.mean(keepdims=True), values.std(keepdims=True)
-
-
-def _distance(values: NDArray[np.float64], *mixture: NDArray[np.float64]) -> float:
-    """Largest difference between the distribution of values and that of a mixture."""
-    ordered, (lambdas, means, deviations) = np.sort(values)[:, None], mixture
-    expected = (stats.norm.cdf(ordered, means, np.maximum(deviations, 1e-12)) * lambdas).sum(1)
-    places = np.arange(len(values) + 1) / len(values)
-    return float(max((places[1:] - expected).max(), (expected - places[:-1]).max()))
