@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cbnorm.cli import COMMANDS, USAGE, main
+from cbnorm.runs.interruption import RunInterruptedError
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -44,6 +45,31 @@ def test_what_a_table_cannot_take_is_refused_in_one_line(words: list[str], messa
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt(), 130), (RunInterruptedError("saved"), 75)])
+def test_what_was_interrupted_ends_with_a_status_of_its_own(
+    stop: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def command(words: list[str]) -> int:
+        raise stop
+
+    monkeypatch.setattr("cbnorm.cli._command", lambda name: command)
+    assert main(["collect", "all"]) == status
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_options_that_nothing_reads_are_told_with_the_choice_that_ignores_them(capsys) -> None:
+    words = ["optimizer.nesterov=false", "model.depth=40", "model.variant=bc", "task.samples=100"]
+    words += ["norm.components=5", "norm.eps=1e-3", "optimizer.factor=0.5", "optimizer.lr=0.1"]
+    assert main(["train", "norm=bn", *words, "--cfg", "job"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "cbnorm: model.depth, model.variant: ignored by model=shallow_cnn",
+        "cbnorm: norm.components: ignored by norm=bn",
+        "cbnorm: optimizer.factor: ignored by optimizer.schedule=constant",
+        "cbnorm: optimizer.nesterov: ignored by optimizer=adamw",
+        "cbnorm: task.samples: ignored by task=classification",
+    ]
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]])

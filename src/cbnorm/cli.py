@@ -1,4 +1,4 @@
-"""The command line: one word chooses the command, the rest are words of the form key=value."""
+"""The command line: one word chooses the command, the rest are words of the form key=value or --key value."""
 
 import importlib
 import os
@@ -31,6 +31,7 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm data list | fetch NAME                       data sets and weights: what is here, and fetching
 
   --version, --help, --debug (shows the traceback of an error)
+  What a command takes itself may be written --key value, too: --seeds 0..4, --time-limit 540, --dry-run
 
 Examples:
   cbnorm reproduce table5 budget=smoke
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 1 when some runs failed, 2 when what was asked is refused, 70 for an error that nobody
-        thought of, 75 when interrupted: the same command goes on then.
+        thought of, 75 when a signal (Ctrl-C is one) stopped training, which is saved first, 130 when Ctrl-C
+        comes where nothing trains, or a second time. After 75 and 130 the same command goes on.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if "--debug" in words:

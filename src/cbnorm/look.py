@@ -11,12 +11,12 @@ from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.collect import collect
-from cbnorm.report.commands import split
 from cbnorm.report.evidence import LOOKS, Evidence
 from cbnorm.runs import weights
 from cbnorm.runs.files import write_bytes
-from cbnorm.runs.plan import find_experiment, parse_seeds
+from cbnorm.runs.plan import choose_rows, find_experiment, parse_seeds
 from cbnorm.runs.records import Record
+from cbnorm.words import split
 
 
 def look_command(words: Sequence[str]) -> int:
@@ -29,9 +29,10 @@ def look_command(words: Sequence[str]) -> int:
     if not images.isdecimal() or int(images) < 20:
         raise CbnormError(f"images={images} must be a whole number from 20 up")
     experiment, out = find_experiment(plain[0]), Path(own.pop("out", LOOKS))
-    evidence = Evidence.of(own.pop("store", "runs"))
     seeds = parse_seeds(own.pop("seeds")) if "seeds" in own else []
     labels = own.pop("rows").split(",") if "rows" in own else []
+    choose_rows(experiment, labels)  # what collects them takes a row that isn't there for one without runs
+    evidence = Evidence.of(own.pop("store", "runs"))
     found = collect(experiment, evidence.records, filters=own, labels=labels or ["all"])
     seen, without = 0, 0
     for block in found.blocks:

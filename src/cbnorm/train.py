@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from cbnorm.config.compose import check, compose_run, compose_sweep_params, ignored_options, parse
 from cbnorm.config.locations import conf_dir
+from cbnorm.config.options import SCHEDULE_OPTIONS
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.interruption import RunInterruptedError, hand_on, stop_signals
@@ -52,14 +53,28 @@ def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
                     f"'{override.input_line}' names several values: add -m to train each, or name one"
                 )
         config = compose_run(overrides)
-        ignored = ignored_options(config, overrides)
-        if ignored:
-            print(f"cbnorm: {', '.join(ignored)}: ignored by norm={config.norm.name}", file=sys.stderr)
+        _tell_ignored(config, overrides)
         return
     experiment = [text for text in overrides if text.startswith("experiment=") and "," not in text]
     params = compose_sweep_params(experiment) if experiment else {}
     for combination in itertools.islice(expand(overrides, params), _CHECKED):
         compose_run(combination)
+
+
+def _tell_ignored(config: RunConfig, overrides: Sequence[str]) -> None:
+    by_choice: dict[str, list[str]] = {}
+    for key in ignored_options(config, overrides):
+        by_choice.setdefault(_choice(config, key), []).append(key)
+    for choice, keys in by_choice.items():
+        print(f"cbnorm: {', '.join(keys)}: ignored by {choice}", file=sys.stderr)
+
+
+def _choice(config: RunConfig, key: str) -> str:
+    """The choice that decides whether an option is read."""
+    group, option = key.split(".")[:2]
+    if group == "optimizer" and any(option in read for read in SCHEDULE_OPTIONS.values()):
+        return f"optimizer.schedule={config.optimizer.schedule}"
+    return f"{group}={getattr(config, group).name}"
 
 
 def job(config: DictConfig) -> float | None:

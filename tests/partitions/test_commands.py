@@ -70,9 +70,31 @@ def test_transductive_ids_are_told(capsys) -> None:
     assert "transductive: ids of test images come from a fit of their own" in out
 
 
+@pytest.mark.parametrize("action", ["fit", "show"])
+@pytest.mark.usefixtures("own_data")
+def test_withheld_ids_are_counted(action: str, capsys) -> None:
+    out = answer(capsys, action, "partition=kmeans", "partition.withheld=true")
+    assert "  train     150 images, 150 withheld: 0 (0.0 %)  0 (0.0 %)  0 (0.0 %)\n" in out
+    assert "silhouette" not in out
+
+
+@pytest.mark.usefixtures("own_data")
+def test_the_file_may_be_named_as_an_option(tmp_path: Path, capsys) -> None:
+    assert f"Written: {tmp_path}/a.csv" in answer(
+        capsys, "fit", "--out", f"{tmp_path}/a.csv", "partition=random"
+    )
+
+
+WITHHELD = [*SMALL, "partition=kmeans", "partition.withheld=true"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["fit", *WITHHELD, "out=ids.csv"], "partition.withheld=true leaves no ids to write"),
+        (["show", *WITHHELD, "out=sheet.png"], "partition.withheld=true leaves no ids to write"),
+        (["compare", *WITHHELD, "against=ids.csv"], "partition.withheld=true leaves no ids to write"),
+        (["fit", "partition=gmm", "--ot=ids.csv"], "did you mean 'out'?"),
         ([], "write cbnorm partitions fit | show | compare"),
         (["list"], "write cbnorm partitions fit | show | compare"),
         (["fit"], "which partition?"),

@@ -118,9 +118,11 @@ def test_a_run_is_removed_unless_somebody_works_on_it(ask, tmp_path: Path) -> No
         assert status == 2
         assert "is being trained" in err
         assert Store(tmp_path / "runs").status(run) == "done"
-        assert ask("rm", run, "force=true")[0] == 0
+        assert ask("rm", run, "--force", "false")[0] == 2
+        assert ask("rm", run, "force=True")[0] == 0
     assert Store(tmp_path / "runs").runs() == [other]
-    assert ask("rm", other)[0] == 0
+    with claim(tmp_path / "runs" / other):
+        assert ask("rm", "--force", other)[0] == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["layout.json"]
 
 

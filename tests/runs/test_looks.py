@@ -11,6 +11,8 @@ from scipy import stats
 from cbnorm.cli import main
 from cbnorm.config.compose import compose_run
 from cbnorm.errors import CbnormError
+from cbnorm.metrics.distributions import channels
+from cbnorm.metrics.separation import plane, separation
 from cbnorm.report.blocks import Collection
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
@@ -21,7 +23,7 @@ from cbnorm.report.summary import Collected
 from cbnorm.runs.build import build, load_data
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
-from cbnorm.runs.looks import channels, look, plane, separation
+from cbnorm.runs.looks import look
 from cbnorm.runs.plan import row_configs
 from cbnorm.runs.store import Store
 
@@ -170,12 +172,22 @@ def test_the_command_looks_once_and_figures_follow(
         assert draw(made[0], "png").startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("words", [["look"], ["look", "table5", "images=few"], ["look", "table9"]])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["look"], "which table?"),
+        (["look", "table5", "images=few"], "images=few"),
+        (["look", "table9"], "unknown experiment 'table9'"),
+        (["look", "table5", "rows=BN-1,BN-11"], "unknown row 'BN-11' of table5: did you mean 'BN-1'?"),
+    ],
+)
 def test_what_cannot_be_looked_at_is_refused_in_one_line(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+    words: list[str], told: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert main([*words, f"store={store.root}"]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
 
 
 def test_weights_of_another_network_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,7 +293,7 @@ def test_what_fails_every_time_is_not_tried_for_ever(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["synk"], ["sync", "all=yes"], ["sync", "jobs=2"], ["sync", "--dry-run"]]
+    "words", [[], ["synk"], ["sync", "all=yes"], ["sync", "jobs=2"], ["sync", "--dry-rum"]]
 )
 def test_what_is_not_understood_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wandb", *words]) == 2
@@ -305,7 +305,8 @@ def test_a_dry_look_at_runs_needs_neither_torch_nor_wandb(tmp_path: Path) -> Non
     put(tmp_path, logger="wandb")
     code = (
         "import sys; from cbnorm.cli import main\n"
-        f"assert main(['wandb', 'sync', 'dry=true', 'store={tmp_path}']) == 0\n"
+        "for dry in ('dry=true', 'dry=True', '--dry-run'):\n"
+        f"    assert main(['wandb', 'sync', dry, 'store={tmp_path}']) == 0\n"
         "assert not {'torch', 'wandb', 'lightning'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

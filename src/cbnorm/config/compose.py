@@ -209,7 +209,8 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
         return f"unknown option '{key}': {nearest(key, known)}"
     if problem["type"] == "missing":
         return f"option '{key}' has no value: give one with {key}=VALUE"
-    message = problem["msg"].removeprefix("Input ").removeprefix("should ")
+    # "Input should", "List should": what it is follows from the option.
+    message = problem["msg"].partition("should ")[2] or problem["msg"]
     if problem["type"] == "string_pattern_mismatch":
         message = "be the id of a run, twelve hexadecimal digits as cbnorm runs list shows them"
     text = f"{key}={problem['input']} must {message}"
@@ -220,6 +221,6 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
 
 
 def ignored_options(run: RunConfig, overrides: Sequence[str]) -> list[str]:
-    """Options of norm and model that were given although the chosen ones do not read them."""
+    """Given options of norm, model, optimizer and task that what is chosen there does not read."""
     given = (text.lstrip("+").partition("=")[0] for text in overrides)
     return sorted(key for key in given if ignored(run, key))

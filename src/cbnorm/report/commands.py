@@ -17,24 +17,7 @@ from cbnorm.report.tables import write_tables
 from cbnorm.report.verdicts import judge, speak
 from cbnorm.runs.plan import find_experiment
 from cbnorm.runs.store import Store
-
-
-def split(words: Sequence[str], command: str, keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Split a command's words into plain ones and options.
-
-    Raises:
-        CbnormError: An option is none of the command's.
-    """
-    plain, options = [], {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if word.startswith("-") or (equals and key not in keys):
-            raise CbnormError(f"'{word}' means nothing to {command}: use {', '.join(keys)} as key=value")
-        if equals:
-            options[key] = value
-        else:
-            plain.append(word)
-    return plain, options
+from cbnorm.words import flag, split
 
 
 def collect_command(words: Sequence[str]) -> int:
@@ -88,12 +71,11 @@ def explain_command(words: Sequence[str]) -> int:
 
 def publish_command(words: Sequence[str]) -> int:
     """Carry out ``cbnorm publish WORDS``."""
-    plain, own = split(words, "publish", ["store", "to", "force"])
-    if own.get("force", "false") not in {"true", "false"}:
-        raise CbnormError(f"force={own['force']} must be true or false")
+    plain, own = split(words, "publish", ["store", "to"], ["force"])
+    force = flag(own, "force")
     names = [find_experiment(name) for name in plain]
     to = Path(own.get("to", "results"))
-    found = publish(Store(own.get("store", "runs")), to, names, force=own.get("force") == "true")
+    found = publish(Store(own.get("store", "runs")), to, names, force=force)
     for run, reason in found.refused.items():
         print(f"{run}  refused: {reason}")
     print(rebuild(to))

@@ -5,12 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cbnorm.errors import CbnormError
-from cbnorm.report.commands import split
 from cbnorm.report.evidence import LOOKS, Evidence
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import write_figures
 from cbnorm.report.page import write_page
 from cbnorm.runs.files import write_bytes
+from cbnorm.words import split
 
 #: The published evidence of a checkout.
 RECORDS, FIGURES, PAGE = "results/records", "results/figures", "results/report.html"

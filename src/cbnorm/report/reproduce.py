@@ -12,8 +12,8 @@ from cbnorm.runs.packing import parse_jobs
 from cbnorm.runs.plan import find_experiment, parse_seeds, plan
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import sweep
+from cbnorm.words import flag, take
 
-_OWN = frozenset({"seeds", "jobs", "rows", "again", "out"})
 #: Overrides that leave a table what it is.
 _PRESETS = frozenset({"dataset", "protocol", "budget", "store", "logger"}) | {
     f"trainer.{option}" for option in PLACE_OF_EXECUTION
@@ -30,15 +30,15 @@ def reproduce(words: Sequence[str]) -> int:
         RunInterruptedError: A signal asked to stop.
         CbnormError: What was asked is refused, or no run can work.
     """
-    if not words or "=" in words[0]:
+    own, others = take(words, "reproduce", ["seeds", "jobs", "rows", "out"], ["again"])
+    if not others or "=" in others[0]:
         raise CbnormError("which table? write cbnorm reproduce table5")
-    experiment = find_experiment(words[0])
-    own, overrides = _split(words[1:])
+    experiment, overrides = find_experiment(others[0]), others[1:]
     labels = own["rows"].split(",") if "rows" in own else []
     planned = plan(experiment, overrides, seeds=parse_seeds(own.get("seeds", "0")), labels=labels)
     first = planned[0].config
     store = Store(first.store)
-    again = _flag(own.get("again", "false"), "again")
+    again = flag(own, "again")
     complete = sweep(planned, store, jobs=parse_jobs(own.get("jobs")), again=again)
     filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
     custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in _PRESETS]
@@ -55,23 +55,3 @@ def reproduce(words: Sequence[str]) -> int:
     )
     write(found, evidence, Path(own.get("out", store.root / "tables")))
     return 0 if complete else 1
-
-
-def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The command's own words, and the overrides that are for Hydra."""
-    own, overrides = {}, []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if word.startswith("-"):
-            raise CbnormError(f"unknown option '{word}': write key=value; see cbnorm --help")
-        if key in _OWN and equals:
-            own[key] = value
-        else:
-            overrides.append(word)
-    return own, overrides
-
-
-def _flag(text: str, key: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise CbnormError(f"{key}={text} must be true or false")
-    return text.lower() == "true"

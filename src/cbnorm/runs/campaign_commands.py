@@ -11,13 +11,7 @@ from cbnorm.runs.packing import Jobs, parse_jobs
 from cbnorm.runs.plan import find_experiment, parse_seeds
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import default_jobs
-
-#: Options of the command line as people also write them, and the keys that they stand for.
-_SPELLINGS = {"--time-limit": "time_limit", "--store": "store", "--jobs": "jobs", "--seeds": "seeds"} | {
-    "--rows": "rows",
-    "--dry-run": "dry",
-}
-_OWN = frozenset({"experiment", "seeds", "rows", "jobs", "time_limit", "dry"})
+from cbnorm.words import flag, take
 
 
 @dataclass(frozen=True)
@@ -68,17 +62,9 @@ def read(words: Sequence[str]) -> Asked:
     Raises:
         CbnormError: One line that says which word is wrong.
     """
-    plain, own, overrides = [], {}, []
-    for word in _spelled(words):
-        key, equals, value = word.partition("=")
-        if word.startswith("-"):
-            raise CbnormError(f"unknown option '{word}': write key=value; see cbnorm --help")
-        if key in _OWN and equals:
-            own[key] = value
-        elif equals or "/" in word or word.startswith(("+", "~")):
-            overrides.append(word)
-        else:
-            plain.append(word)
+    own, others = take(words, "campaign", ["experiment", "seeds", "rows", "jobs", "time_limit"], ["dry"])
+    overrides = [word for word in others if "=" in word or "/" in word or word.startswith(("+", "~"))]
+    plain = [word for word in others if word not in overrides]
     names = [name for text in (*plain, own.get("experiment", "")) for name in text.split(",") if name]
     if not names:
         raise CbnormError("which table? write cbnorm campaign table5, or several: table5,ucb_forms")
@@ -89,26 +75,8 @@ def read(words: Sequence[str]) -> Asked:
         labels=own["rows"].split(",") if "rows" in own else [],
         jobs=parse_jobs(own.get("jobs")),
         time_limit=_seconds(own["time_limit"]) if "time_limit" in own else None,
-        dry=_flag(own.get("dry", "false")),
+        dry=flag(own, "dry"),
     )
-
-
-def _spelled(words: Sequence[str]) -> list[str]:
-    """Words of the form ``--time-limit 540`` or ``--time-limit=540`` as ``time_limit=540``."""
-    found: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        option, equals, value = word.partition("=")
-        if option == "--dry-run" and not equals:
-            found.append("dry=true")
-        elif option in _SPELLINGS:
-            given = value if equals else next(rest, None)
-            if given is None:
-                raise CbnormError(f"{option} needs a value: write {_SPELLINGS[option]}=VALUE")
-            found.append(f"{_SPELLINGS[option]}={given}")
-        else:
-            found.append(word)
-    return found
 
 
 def _seconds(text: str) -> float:
@@ -119,12 +87,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise CbnormError(f"time_limit={text} must be a number of seconds, such as 540")
     return seconds
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise CbnormError(f"dry={text} must be true or false")
-    return text.lower() == "true"
 
 
 _COLUMNS = "{:<{}}  {:>5}  {:>5}  {:>4}  {:>8}  {:>8}  {}"

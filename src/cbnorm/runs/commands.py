@@ -7,6 +7,7 @@ from cbnorm.runs import inspect
 from cbnorm.runs.claim import claim
 from cbnorm.runs.merge import merge
 from cbnorm.runs.store import Store
+from cbnorm.words import flag, split
 
 _USES = {
     "list": "cbnorm runs list [store=runs]",
@@ -19,14 +20,15 @@ _USES = {
 
 def runs(words: Sequence[str]) -> int:
     """Carry out ``cbnorm runs WORDS``."""
-    plain, options = _split(words)
+    plain, options = split(words, "runs", ["store"], ["force"])
     action = plain.pop(0) if plain else ""
     wanted = {"list": 0, "show": 1, "diff": 2, "merge": 1, "rm": max(1, len(plain))}
     if action not in wanted:
         raise CbnormError(f"write cbnorm runs {' | '.join(wanted)}; see cbnorm --help")
     if len(plain) != wanted[action]:
         raise CbnormError(f"write {_USES[action]}")
-    if "force" in options and (action != "rm" or options["force"] not in {"true", "false"}):
+    force = flag(options, "force")
+    if "force" in options and action != "rm":
         raise CbnormError("force=true or force=false is for cbnorm runs rm")
     store = Store(options.get("store", "runs"))
     if action == "merge":
@@ -39,24 +41,11 @@ def runs(words: Sequence[str]) -> int:
     found = list(dict.fromkeys(inspect.find(store, word) for word in plain))
     if action == "rm":
         for run in found:
-            remove(store, run, force=options.get("force") == "true")
+            remove(store, run, force=force)
             print(f"removed {run}")
         return 0
     print(inspect.show(store, found[0]) if action == "show" else inspect.compare(store, found[0], found[-1]))
     return 0
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    plain, options = [], {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in {"store", "force"}:
-            options[key] = value
-        elif equals and "/" not in key:
-            raise CbnormError(f"'{word}' means nothing to cbnorm runs: use store=FOLDER or force=true")
-        else:
-            plain.append(word)
-    return plain, options
 
 
 def remove(store: Store, run: str, *, force: bool = False) -> None:

@@ -19,6 +19,7 @@ from cbnorm.partitions.sheet import contact_sheet
 from cbnorm.runs.build import build_network, load_data
 from cbnorm.runs.partitioning import assigned, splits_of
 from cbnorm.runs.plan import expand
+from cbnorm.words import take
 
 _USES = {
     "fit": "cbnorm partitions fit partition=gmm [dataset=...] [out=ids.csv] [any override of train]",
@@ -34,21 +35,20 @@ def partitions(words: Sequence[str]) -> int:
     action, *rest = words or [""]
     if action not in _USES:
         raise CbnormError(f"write cbnorm partitions {' | '.join(_USES)}; see cbnorm --help")
-    own = {"fit": "out", "show": "out", "compare": "against"}[action]
-    taken = [word.removeprefix(f"{own}=") for word in rest if word.startswith(f"{own}=")]
-    overrides = [word for word in rest if not word.startswith(f"{own}=")]
-    if len(taken) > 1 or "" in taken:
-        raise CbnormError(f"{own}= must name one file: write {_USES[action]}")
+    key = "against" if action == "compare" else "out"
+    own, overrides = take(rest, f"partitions {action}", [key])
+    if own.get(key) == "":
+        raise CbnormError(f"{key}= must name one file: write {_USES[action]}")
     try:
-        file = Path(taken[0]).expanduser() if taken else None
+        file = Path(own[key]).expanduser() if own else None
     except RuntimeError as error:
-        raise CbnormError(f"{own}={taken[0]}: no such user; name another file") from error
+        raise CbnormError(f"{key}={own[key]}: no such user; name another file") from error
     {"fit": _fit, "show": _show, "compare": _compare}[action](overrides, file)
     return 0
 
 
 def _fit(overrides: Sequence[str], file: Path | None) -> None:
-    config = _configs(overrides, 1, "fit")[0]
+    config = _configs(overrides, 1, "fit", ids=file is not None)[0]
     data = load_data(config)
     found = _assigned(config, data)
     if file is not None:
@@ -59,9 +59,11 @@ def _fit(overrides: Sequence[str], file: Path | None) -> None:
 def _show(overrides: Sequence[str], file: Path | None) -> None:
     if file is not None and file.suffix.lower() != ".png":
         raise CbnormError(f"out={file} must end in .png: the contact sheet is an image")
-    config = _configs(overrides, 1, "show")[0]
+    config = _configs(overrides, 1, "show", ids=file is not None)[0]
     data = load_data(config)
     found = _assigned(config, data)
+    if config.partition.withheld:
+        return  # no id tells anything
     splits = splits_of(data)
     print("\nwhat ids tell about classes: normalized mutual information, and bits")
     for name, split in splits.items():
@@ -78,7 +80,7 @@ def _show(overrides: Sequence[str], file: Path | None) -> None:
 
 
 def _compare(overrides: Sequence[str], file: Path | None) -> None:
-    configs = _configs(overrides, 1 if file else 2, "compare")
+    configs = _configs(overrides, 1 if file else 2, "compare", ids=True)
     data = load_data(configs[0])
     splits = splits_of(data)
     first = _assigned(configs[0], data).ids
@@ -100,17 +102,19 @@ def _compare(overrides: Sequence[str], file: Path | None) -> None:
         print(f"  {row:>6}" + "".join(f"{count:>8}" for count in counts))
 
 
-def _configs(overrides: Sequence[str], wanted: int, action: str) -> list[RunConfig]:
-    """As many configs as a command needs, each with a partition.
+def _configs(overrides: Sequence[str], wanted: int, action: str, *, ids: bool) -> list[RunConfig]:
+    """As many configs as a command needs, each with a partition, and with its ids where those are needed.
 
     Raises:
-        CbnormError: More or fewer, or one without a partition.
+        CbnormError: More or fewer, one without a partition, or one that withholds ids which are needed.
     """
     found = [compose_run(words) for words in expand(overrides)]
     if len(found) != wanted:
         raise CbnormError(f"that makes {len(found)} partitions, not {wanted}: write {_USES[action]}")
     if any(config.partition.name == "none" for config in found):
         raise CbnormError(f"which partition? write {_USES[action]}")
+    if ids and any(config.partition.withheld for config in found):
+        raise CbnormError("partition.withheld=true leaves no ids to write, draw or compare: leave it out")
     return found
 
 
@@ -143,9 +147,11 @@ def _tell(found: Assignment, data: ImageData, seconds: float) -> None:
     if found.oracle:
         print("oracle: ids follow from the labels, those of test images too")
     for name, ids in found.ids.items():
-        sizes = torch.bincount(ids, minlength=found.num_clusters).tolist()
+        known = ids[ids >= 0]
+        sizes = torch.bincount(known, minlength=found.num_clusters).tolist()
         shares = "  ".join(f"{size} ({100 * size / max(len(ids), 1):.1f} %)" for size in sizes)
-        print(f"  {name:<5}  {len(ids):>6} images: {shares}")
+        withheld = f", {len(ids) - len(known)} withheld" if len(known) < len(ids) else ""
+        print(f"  {name:<5}  {len(ids):>6} images{withheld}: {shares}")
 
 
 def _save(sheet: Image.Image, file: Path) -> None:

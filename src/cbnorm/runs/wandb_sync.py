@@ -11,6 +11,7 @@ from cbnorm.runs.inspect import find
 from cbnorm.runs.records import Record
 from cbnorm.runs.store import Store
 from cbnorm.runs.wandb_process import Publisher, has_key
+from cbnorm.words import flag, split
 
 USE = "cbnorm wandb sync [ID ...] [store=runs] [project=cbnorm] [all=true] [dry=true]"
 #: Seconds for one run, and failures in a row after which the rest is not tried.
@@ -23,37 +24,24 @@ def wandb(words: Sequence[str]) -> int:
     Raises:
         CbnormError: What is asked makes no sense, or nothing may be sent.
     """
-    plain, options = _split(words)
-    if not plain or plain.pop(0) != "sync" or not {options[k] for k in ("all", "dry")} <= {"true", "false"}:
+    plain, options = split(words, "wandb", ["store", "project"], ["all", "dry"])
+    if not plain or plain.pop(0) != "sync":
         raise CbnormError(f"write {USE}")
-    store = Store(options["store"])
+    every, dry, project = flag(options, "all"), flag(options, "dry"), options.get("project", "")
+    store = Store(options.get("store", "runs"))
     if not store.root.is_dir():
         raise CbnormError(f"there is no store {store.root}: name one with store=FOLDER")
-    records, line = _wanted(store, plain, every=options["all"] == "true")
+    records, line = _wanted(store, plain, every=every)
     if not records:
         print(line)
         return 0
-    todo = _unsent(store, records, options["project"])
-    dry = options["dry"] == "true"
+    todo = _unsent(store, records, project)
     if todo and not dry:
         _refuse_silence()
-    failed = _send(store, todo, options["project"], dry=dry)
+    failed = _send(store, todo, project, dry=dry)
     verb = "to send" if dry else "sent"
     print(f"{len(todo) - failed} {verb}, {len(records) - len(todo)} sent before, {failed} failed")
     return 1 if failed else 0
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    plain, options = [], {"store": "runs", "project": "", "all": "false", "dry": "false"}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in options:
-            options[key] = value
-        elif equals or word.startswith("-"):
-            raise CbnormError(f"'{word}' means nothing to cbnorm wandb: write {USE}")
-        else:
-            plain.append(word)
-    return plain, options
 
 
 def _wanted(store: Store, ids: Sequence[str], *, every: bool) -> tuple[list[Record], str]:
