@@ -15,7 +15,7 @@ from cbnorm.report.figures.curves import test_errors as errors
 from cbnorm.report.figures.drawing import Drawing, Line, draw
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.histories import curve
-from cbnorm.report.figures.ksweep import k_sweep
+from cbnorm.report.figures.ksweep import _points, k_sweep
 from cbnorm.report.figures.looks import planes_of_densenet
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
@@ -115,10 +115,19 @@ def test_seeds_needed_fall_with_the_difference_and_rise_with_the_spread(
 
 def test_the_sweep_over_k_orders_rows_by_it(making_figures: SimpleNamespace, tmp_path: Path) -> None:
     drawing = one(k_sweep(making_figures.sweep(tmp_path)))
-    assert [(line["norm"], line["K"]) for line in drawing.lines] == [
+    assert "the mean over seeds 0, 1, which all have" in drawing.caption
+    assert list(dict.fromkeys((line["norm"], line["K"]) for line in drawing.lines)) == [
         *[("bn", 1), ("scb", 1), ("scb", 2), ("scb", 8)],
         *[("ucb", 1), ("ucb", 5)],
     ]
+
+
+def test_numbers_of_clusters_are_compared_on_the_seeds_that_all_have() -> None:
+    lines = [
+        {"norm": "scb", "K": k, "seed": seed, "accuracy": value}
+        for k, seed, value in ((1, 0, 71.0), (1, 1, 60.0), (2, 0, 70.0))
+    ]
+    assert _points(lines) == {("scb", 1): 71.0, ("scb", 2): 70.0}
 
 
 def test_table_1_says_how_time_grows(making: SimpleNamespace, tmp_path: Path) -> None:

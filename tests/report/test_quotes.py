@@ -34,6 +34,12 @@ def test_a_title_asks_for_another_number_of_the_row(entries: list[Collected]) ->
     assert quotes.fill(f'[]({BN} "last, 25 %, accuracy")', "x.md").startswith("[70.00 ± 1.00]")
 
 
+def test_a_title_asks_for_some_of_the_seeds(entries: list[Collected]) -> None:
+    quotes = Quotes.of(entries)
+    assert quotes.fill(f'[]({BN} "seed 1")', "x.md") == f'[72.00]({BN} "seed 1")'
+    assert quotes.fill(f'[]({BN} "last, seeds 0..1")', "x.md").startswith("[70.00 ± 1.41]")
+
+
 def test_a_difference_is_quoted_by_its_claim(entries: list[Collected]) -> None:
     link = '(claims.md#table5 "c10-scb-1-bn small sound")'
     assert Quotes.of(entries).fill(f"[]{link}", "x.md") == f"[+5.00 (+2.73 to +7.27)]{link}"
@@ -51,6 +57,8 @@ def test_other_links_stay_as_they_are(entries: list[Collected]) -> None:
         f'{BN} "lost"',
         f'{BN} "30 %"',
         f'{BN} "top9"',
+        f'{BN} "seed 3"',
+        f'{BN} "seed 0, seed 1"',
         'claims.md#table5 "c10-scb-1-bn full sound"',
     ],
 )

@@ -2,13 +2,13 @@
 
 ``[70.04](evidence.md#table5-cifar-10-small-sound-bn-1)`` is the number that the row's table is about, at the
 end of the budget. A title asks for another one of the row, in words parted by commas: ``best`` or ``last``
-for the weights, ``75 %`` of the budget, a metric. With ``claims.md`` it is the difference that a claim is
-about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``.
+for the weights, ``75 %`` of the budget, a metric, ``seed 0`` or ``seeds 0..4`` alone. With ``claims.md`` it is
+the difference that a claim is about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``.
 """
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Cell, TableRow
@@ -17,6 +17,7 @@ from cbnorm.report.evidence_page import address, heading
 from cbnorm.report.summary import Collected
 from cbnorm.report.verdicts import Verdict
 from cbnorm.report.words import mean_sd
+from cbnorm.runs.plan import parse_seeds
 
 _LINK = re.compile(
     r"\[(?P<text>[^\][]*)\]"
@@ -73,6 +74,18 @@ class Quotes:
 
 def _cell(row: TableRow, words: list[str]) -> Cell | None:
     """The cell that words ask for; where they say nothing, that which the table is about."""
+    seeds = [word for word in words if word.startswith("seed")]
+    found = _place(row, [word for word in words if word not in seeds])
+    if found is None or not seeds:
+        return found
+    wanted = parse_seeds(seeds[0].rpartition(" ")[2])
+    if len(seeds) > 1 or not set(wanted) <= set(found.seeds):
+        return None
+    values, runs = tuple(found.pick(wanted)), tuple(found.pick_runs(wanted))
+    return replace(found, seeds=tuple(wanted), values=values, runs=runs)
+
+
+def _place(row: TableRow, words: list[str]) -> Cell | None:
     usual = row.main[-1]
     metrics = {cell.metric for cell in row.cells}
     asked = dict.fromkeys(filter(None, words))
