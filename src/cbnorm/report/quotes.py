@@ -2,8 +2,8 @@
 
 ``[70.04](evidence.md#table5-cifar-10-small-sound-bn-1)`` is the number that the row's table is about, at the
 end of the budget. A title asks for another one of the row, in words parted by commas: ``best`` or ``last``
-for the weights, ``75 %`` of the budget, a metric, ``seed 0`` or ``seeds 0..4`` alone. With ``claims.md`` it is
-the difference that a claim is about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``.
+for the weights, ``75 %`` of the budget, a metric, ``seed 0`` or ``seeds 0..4`` alone. With ``claims.md`` it
+is the difference that a claim is about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``.
 """
 
 import re
