@@ -1,6 +1,7 @@
 """Figures 1, 2 and 9: features of test images in a plane, and distributions of channels, from looks."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,12 +27,12 @@ _WANTED = ("bn", "mn", "scb_base", "scb", "ucb")
 
 def planes_of_cnn(material: Material) -> Made:
     """Figure 1: t-SNE of what the last linear layer of the shallow CNN sees."""
-    return [*_each(material, "table5", _planes("1"))] or _none(material)
+    return [*_each(material, "table5", partial(_planes, "1"))] or _none(material)
 
 
 def planes_of_densenet(material: Material) -> Made:
     """Figure 9: t-SNE of what the last linear layer of a DenseNet sees."""
-    return [*_each(material, "densenet", _planes("9"))] or _none(material)
+    return [*_each(material, "densenet", partial(_planes, "9"))] or _none(material)
 
 
 def distributions(material: Material) -> Made:
@@ -85,51 +86,52 @@ def _missing(seen: Seen) -> str:
     return f" Not looked at yet: {', '.join(lacking)}." if lacking else ""
 
 
-def _planes(number: str) -> Callable[[Block, str, Seen], list[Drawing]]:
-    def made(block: Block, kind: str, seen: Seen) -> list[Drawing]:
-        lines = [line for row, run, look in seen for line in _scores(row, run, look)]
-        final = [line for line in lines if line["percent"] == 100]
-        name = _name(number, block, kind)
-        title = f"Fig. {number}: what the last layer sees, {place(block)}, {kind}"
-        basis = (
-            f"t-SNE of the features of {final[0]['images']:,} test images. Scores are of the features "
-            "themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images whose ten "
-            "nearest others vote for their class."
+def _planes(number: str, block: Block, kind: str, seen: Seen) -> list[Drawing]:
+    """At the end, and where networks were kept at several moments, over training."""
+    lines = [line for row, run, look in seen for line in _scores(row, run, look)]
+    final = [line for line in lines if line["percent"] == 100]
+    name = _name(number, block, kind)
+    title = f"Fig. {number}: what the last layer sees, {place(block)}, {kind}"
+    basis = _basis(seen, final[0]["images"])
+    drawings = [
+        Drawing(
+            name,
+            title,
+            f"{basis} Weights with the best validation accuracy. Above coloured by the true class, "
+            "below by the predicted one, as in the paper: colours of predictions always look tidier."
+            + _missing(seen),
+            _spoken(final),
+            final,
+            lambda figure: _paint_planes(figure, seen),
+            (PAGE, 3.3),
         )
-        classes = max(int(look["labels"].max()) + 1 for _, _, look in seen)
-        if classes > _COLOURS:
-            basis += f" {_COLOURS} colours stand for {classes} classes, each for several."
-        drawings = [
+    ]
+    several = [entry for entry in seen if len(entry[2]["percents"]) > 1]
+    if several:
+        drawings.append(
             Drawing(
-                name,
-                title,
-                f"{basis} Weights with the best validation accuracy. Above coloured by the true class, "
-                "below by the predicted one, as in the paper: colours of predictions always look tidier."
-                + _missing(seen),
-                _spoken(final),
-                final,
-                lambda figure: _paint_planes(figure, seen),
-                (PAGE, 3.3),
+                f"{name}-moments",
+                f"{title}, over training",
+                f"{basis} Weights with the best validation accuracy until each moment, coloured by "
+                f"the true class, the first {_FEW} images; every panel has a plane of its "
+                f"own.{_missing(several)}",
+                _spoken(lines),
+                lines,
+                lambda figure: _paint_moments(figure, several),
+                (PAGE, 0.2 + 1.85 * len(several)),
             )
-        ]
-        several = [entry for entry in seen if len(entry[2]["percents"]) > 1]
-        if several:
-            drawings.append(
-                Drawing(
-                    f"{name}-moments",
-                    f"{title}, over training",
-                    f"{basis} Weights with the best validation accuracy until each moment, coloured by "
-                    f"the true class, the first {_FEW} images; every panel has a plane of its "
-                    f"own.{_missing(several)}",
-                    _spoken(lines),
-                    lines,
-                    lambda figure: _paint_moments(figure, several),
-                    (PAGE, 0.2 + 1.85 * len(several)),
-                )
-            )
-        return drawings
+        )
+    return drawings
 
-    return made
+
+def _basis(seen: Seen, images: int) -> str:
+    classes = max(int(look["labels"].max()) + 1 for _, _, look in seen)
+    colours = f" {_COLOURS} colours stand for {classes} classes, each for several."
+    return (
+        f"t-SNE of the features of {images:,} test images. Scores are of the features "
+        "themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images whose ten "
+        f"nearest others vote for their class.{colours * (classes > _COLOURS)}"
+    )
 
 
 def _scores(row: TableRow, run: str, look: Look) -> list[Line]:
