@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from cbnorm.data import catalog, cifar, images, pixels
+from cbnorm.data import catalog, cifar, images, pixels, superclasses
 from cbnorm.data.failure import SourceError
 from cbnorm.errors import CbnormError
 
@@ -114,6 +114,7 @@ def test_the_real_superclass_is_a_function_of_the_class(cifar100):
     }
     assert len(pairs) == 100
     assert np.bincount([coarse for _, coarse in pairs]).tolist() == [5] * 20
+    assert dict(pairs) == dict(enumerate(superclasses.CIFAR100))
 
 
 @pytest.mark.real_data("cifar100")

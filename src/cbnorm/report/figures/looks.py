@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnorm.data.superclasses import CIFAR100
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import runs_of
@@ -126,7 +127,8 @@ def _planes(number: str, block: Block, kind: str, seen: Seen) -> list[Drawing]:
 
 def _basis(seen: Seen, images: int) -> str:
     classes = max(int(look["labels"].max()) + 1 for _, _, look in seen)
-    colours = f" {_COLOURS} colours stand for {classes} classes, each for several."
+    several = "the superclasses" if _grouped(seen[0][0]) else f"{classes} classes, each for several"
+    colours = f" {_COLOURS} colours stand for {several}."
     return (
         f"t-SNE of the features of {images:,} test images. Scores are of the features "
         "themselves, not of the plane: s, the mean silhouette, and kNN, per cent of images whose ten "
@@ -150,6 +152,11 @@ def _scores(row: TableRow, run: str, look: Look) -> list[Line]:
     ]
 
 
+def _grouped(row: TableRow) -> bool:
+    """Whether classes have the colour of their superclass, of which there are as many as colours."""
+    return row.config.dataset.name == "cifar100"
+
+
 def _spoken(lines: list[Line]) -> str:
     told = (f"{one['row']} at {one['percent']} %: silhouette {one['silhouette_true']:.3f}." for one in lines)
     return f"Scores: {' '.join(told)}"
@@ -162,8 +169,8 @@ def _paint_planes(figure: "Figure", seen: Seen) -> None:
         axis.set_axis_off()
     for column, (row, run, look) in zip(axes.T, seen, strict=False):
         end = _scores(row, run, look)[-1]
-        _scatter(column[0], look["plane"][-1], look["labels"])
-        _scatter(column[1], look["plane"][-1], look["predicted"][-1])
+        _scatter(column[0], look["plane"][-1], look["labels"], grouped=_grouped(row))
+        _scatter(column[1], look["plane"][-1], look["predicted"][-1], grouped=_grouped(row))
         true, knn = end["silhouette_true"], end["neighbours"]
         # A name with its depth is wider than a panel.
         label = row.label.replace(" ", "\n", 1)
@@ -178,16 +185,20 @@ def _paint_moments(figure: "Figure", seen: Seen) -> None:
         axis.set_axis_off()
     for row_axes, (row, run, look) in zip(axes, seen, strict=True):
         for at, line in enumerate(_scores(row, run, look)):
-            _scatter(row_axes[at], look["plane"][at][:_FEW], look["labels"][:_FEW], size=2.2)
+            points, labels = look["plane"][at][:_FEW], look["labels"][:_FEW]
+            _scatter(row_axes[at], points, labels, size=2.2, grouped=_grouped(row))
             scores = f"s {line['silhouette_true']:.2f}, kNN {line['neighbours']:.0f}"
             when = f"{line['percent']} % (epoch {line['epoch']})"
             row_axes[at].set_title(f"{row.label}\n{when}: {scores}", fontsize=6.5)
 
 
-def _scatter(axis: "Axes", points: NDArray[Any], classes: NDArray[Any], size: float = 1.2) -> None:
+def _scatter(
+    axis: "Axes", points: NDArray[Any], classes: NDArray[Any], *, size: float = 1.2, grouped: bool
+) -> None:
     colours = "tab10" if classes.max() < 10 else "tab20"
+    shown = np.array(CIFAR100)[classes] if grouped else classes % _COLOURS
     x, y = points.astype(float).T
-    axis.scatter(x, y, c=classes % _COLOURS, cmap=colours, s=size, linewidths=0, rasterized=True, alpha=0.8)
+    axis.scatter(x, y, c=shown, cmap=colours, s=size, linewidths=0, rasterized=True, alpha=0.8)
 
 
 def _distributions(block: Block, kind: str, seen: Seen) -> list[Drawing]:
