@@ -23,8 +23,9 @@ _INTRO = """# Protocols
 The paper's text, the code its authors released, and a sound comparison are three things. Each is a preset
 of `conf/protocol/`: `protocol=paper` takes the text literally and mends it only where it could not run;
 `protocol=released` does what the authors' notebooks and packages do, method by method; `protocol=sound`,
-the default, keeps the paper's conditions, removes every leak and confound, and treats all rows alike. Any
-option can be overridden on top; the table is then marked as customised.
+the default, keeps the paper's conditions, treats all rows alike, and removes leaks and confounds or marks
+them (*oracle*, *transductive*) with a fair reading beside the published one. Any option can be overridden
+on top; the table is then marked as customised.
 
 This page is made by `make docs-protocols` from the configs; a test compares the two.
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, TableRow
-from cbnorm.report.costs import read_ratios
+from cbnorm.report.costs import conditions, read_ratios
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.material import Made, Material, place, slug
 from cbnorm.report.figures.style import mark
@@ -37,15 +37,16 @@ def cost_against_accuracy(material: Material) -> Made:
 def _figure(block: Block, material: Material) -> Drawing | None:
     ratios = _ratios(material)
     lines = [line for row in block.rows if not row.control for line in _lines(row, material, ratios)]
-    if not lines:
+    if len({line["row"] for line in lines}) < 2:
+        # A single row has nothing to be compared with.
         return None
     return Drawing(
         slug("cost", block.dataset, block.budget, block.protocol),
         f"Cost against accuracy, {place(block)}",
         "A mark is a run; hollow at the larger learning rate. Left: seconds of training as recorded beside "
         f"other work, which {_spread(lines)}compare no layers. Right: time of the layer alone, forward and "
-        "backward, relative to batch normalization in the same round "
-        f"(results/bench, {_SHAPE.replace('x', ' × ')}, K = 3).",
+        "backward, relative to batch normalization in one of the measurements of results/bench "
+        f"({_SHAPE.replace('x', ' × ')}, K = 3, {_conditions(material)}own kernels).",
         f"Test accuracy against cost for {len(lines)} runs. The layer alone takes, relative to BN: "
         + ", ".join(f"{name} {ratios[layer][1]:.2f}" for name, layer in _TIMED.items() if layer in ratios)
         + ".",
@@ -53,6 +54,13 @@ def _figure(block: Block, material: Material) -> Drawing | None:
         lambda figure: _paint(figure, lines),
         (PAGE, 2.6),
     )
+
+
+def _conditions(material: Material) -> str:
+    try:
+        return f"{conditions(material.bench / 'norms.csv', _SHAPE)}, "
+    except CbnormError:
+        return ""
 
 
 def _spread(lines: list[Line]) -> str:

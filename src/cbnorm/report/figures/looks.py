@@ -127,7 +127,9 @@ def _planes(number: str, block: Block, kind: str, seen: Seen) -> list[Drawing]:
 
 def _basis(seen: Seen, images: int) -> str:
     classes = max(int(look["labels"].max()) + 1 for _, _, look in seen)
-    several = "the superclasses" if _grouped(seen[0][0]) else f"{classes} classes, each for several"
+    several = f"{classes} classes, each for several"
+    if _grouped(seen[0][0]):
+        several = "the superclasses of classes, scores are by the classes themselves"
     colours = f" {_COLOURS} colours stand for {several}."
     return (
         f"t-SNE of the features of {images:,} test images. Scores are of the features "

@@ -123,7 +123,7 @@ def _vit(block: Block, material: Material) -> Drawing | None:
     caption = (
         "A network that guesses the class has the upper dotted line's loss, "
         "one that knows the superclass and guesses among its classes the lower one's: there the paper's "
-        "rows that are told the superclass begin."
+        "rows that are told the superclass begin on validation images."
     )
     title = f"Fig. 13: losses of the ViT, {place(block)}"
     name = slug("fig13", block.dataset, block.budget, block.protocol)
