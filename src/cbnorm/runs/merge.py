@@ -117,7 +117,7 @@ def _take_over(store: Store, run: str, theirs: Record, files: dict[str, bytes], 
             found.skipped[run] = "is being trained here"
             return
         ours = store.record(run)
-        if ours is not None and not _is_better(theirs, ours):
+        if ours is not None and not _is_wanted(theirs, ours):
             # It ended here after it was asked for.
             _compare(run, ours, theirs, found)
             return
