@@ -21,10 +21,12 @@ from cbnorm.runs import speed
 from cbnorm.runs.campaign import Part, in_order, limit_of, plan_campaign
 from cbnorm.runs.campaign_commands import read
 from cbnorm.runs.claim import holder
+from cbnorm.runs.identity import run_id
 from cbnorm.runs.limit import Limit
 from cbnorm.runs.merge import merge
 from cbnorm.runs.speed import Cost, Speeds
 from cbnorm.runs.store import CHECKPOINTS, Store
+from cbnorm.runs.worker import work
 
 pytestmark = pytest.mark.alone
 
@@ -37,6 +39,7 @@ TINY = [
     "trainer.precision=fp32",
 ]
 ROWS = ["BN-1", "SCB-Norm-2", "UCB-Norm-1"]
+ORDER = [f"{row} {seed}" for seed in (0, 1) for row in ROWS]
 WORDS = ["campaign", "table5", *TINY, f"rows={','.join(ROWS)}", "seeds=0,1", "jobs=1"]
 
 
@@ -116,6 +119,7 @@ def undisturbed(campaigner: Campaigner, tmp_path_factory: pytest.TempPathFactory
     status, said = campaigner.end()
     assert status == 0
     assert "6 of 6 runs ended, 0 begun, 0 not begun\n" in said
+    assert begun(store) == ORDER
     return store
 
 
@@ -142,7 +146,7 @@ def test_interrupted_five_times_it_ends_with_the_same_table(
         )
 
     def limited(seconds: float) -> None:
-        before = time.monotonic()
+        old, before = begun(store), time.monotonic()
         # A run takes a sixth of the whole.
         campaigner.begin(where, f"time_limit={seconds}", start=0.08 * whole, saving=0.08 * whole)
         status, said = campaigner.end()
@@ -150,13 +154,23 @@ def test_interrupted_five_times_it_ends_with_the_same_table(
         assert time.monotonic() - before < seconds + 1
         assert "nothing was started" not in said
         assert saved_or_ended()
+        # Where the next run doesn't fit any more, a shorter one that comes later may.
+        new = begun(store)[len(old) :]
+        assert new == [run for run in ORDER if run in new]
 
     def struck(number: int) -> int:
         """Strike a session once it has got on by two epochs."""
-        before, session = epochs(store), campaigner.begin(where)
+        old, before, session = begun(store), epochs(store), campaigner.begin(where)
         until(lambda: epochs(store) >= before + 2)
         os.kill(session, number)
-        return campaigner.end()[0]
+        status = campaigner.end()[0]
+        assert_next(old)
+        return status
+
+    def assert_next(old: list[str]) -> None:
+        """What was begun since is what came next in the plan."""
+        new = begun(store)[len(old) :]
+        assert new == [run for run in ORDER if run not in old][: len(new)]
 
     # A run is begun when 1.5 times what it needs is left, about a third of the whole.
     limited(0.6 * whole)
@@ -169,11 +183,13 @@ def test_interrupted_five_times_it_ends_with_the_same_table(
     # Workers notice that nobody waits for them any more, when they are between two batches.
     until(lambda: all(holder(store.folder(run)) is None for run in store.runs()))
     limited(0.6 * whole)
+    old = begun(store)
     campaigner.begin(where)
     status, said = campaigner.end()
     assert status == 0
     assert "6 of 6 runs ended" in said
-    assert begun(store) == [f"{row} {seed}" for seed in (0, 1) for row in ROWS]
+    assert_next(old)
+    assert set(begun(store)) == set(ORDER)
     assert table(store) == table(undisturbed)
     assert not list(tmp_path.glob("*/record.replaced.json"))
 
@@ -216,6 +232,21 @@ def test_a_run_is_allowed_as_long_as_it_reaches_a_checkpoint(monkeypatch: pytest
     assert limit.allows("short")
     assert not limit.allows("long")
     assert not limit.allows("short", delay=1.0)
+
+
+def test_where_the_next_run_does_not_fit_a_shorter_one_is_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    items = plan_campaign(["table5"], ["budget=smoke"], seeds=[0], labels=ROWS)
+    trained: list[str] = []
+    monkeypatch.setattr("cbnorm.runs.execute.execute", lambda config, _store: trained.append(run_id(config)))
+    monkeypatch.setattr(Store, "status", lambda _store, run: "done" if run in trained else None)
+    now = time.monotonic()
+    needs = dict(zip((item.id for item in items), (1.0, 500.0, 1.0), strict=True))
+    with pytest.raises(SystemExit) as ended:
+        work(items, Store(tmp_path), os.getppid(), Limit(now + 100.0, now + 110.0, needs))
+    assert ended.value.code == 0
+    assert trained == [items[0].id, items[2].id]
 
 
 def test_runs_stop_early_enough_to_be_saved_and_unfinished_ones_come_first() -> None:
