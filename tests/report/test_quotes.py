@@ -10,6 +10,7 @@ from cbnorm.report.evidence import Evidence
 from cbnorm.report.evidence_page import page
 from cbnorm.report.quotes import Quotes
 from cbnorm.report.summary import Collected, everything
+from cbnorm.report.verdicts import Verdict
 from cbnorm.runs.store import Store
 
 BN = "evidence.md#table5-cifar-10-small-sound-bn-1"
@@ -45,6 +46,20 @@ def test_a_difference_is_quoted_by_its_claim(entries: list[Collected]) -> None:
     assert Quotes.of(entries).fill(f"[]{link}", "x.md") == f"[+5.00 (+2.73 to +7.27)]{link}"
 
 
+@pytest.mark.parametrize(("difference", "shown"), [(1.2, "0.049"), (-1.2, "0.951")])
+def test_a_p_value_is_that_of_the_side_where_the_difference_lies(difference: float, shown: str) -> None:
+    told = Verdict(SimpleNamespace(id="x"), difference=difference, supports=0.0491, refutes=0.9512)
+    quotes = Quotes({}, {"x small sound": told})
+    link = '(claims.md#table5 "x small sound, p")'
+    assert quotes.fill(f"[]{link}", "x.md") == f"[{shown}]{link}"
+
+
+def test_a_claim_of_cost_is_quoted_by_its_times() -> None:
+    told = Verdict(SimpleNamespace(id="cost-ucb"), times=(9.02, 9.79))
+    quotes = Quotes({}, {"cost-ucb": told})
+    assert quotes.fill('[](claims.md#cost "cost-ucb")', "x.md") == '[9.02 to 9.79](claims.md#cost "cost-ucb")'
+
+
 def test_other_links_stay_as_they_are(entries: list[Collected]) -> None:
     text = "[claims](claims.md), [Table V's](claims.md#table5), [all](evidence.md), [x](y.md#z)"
     assert Quotes.of(entries).fill(text, "x.md") == text
@@ -60,6 +75,8 @@ def test_other_links_stay_as_they_are(entries: list[Collected]) -> None:
         f'{BN} "seed 3"',
         f'{BN} "seed 0, seed 1"',
         'claims.md#table5 "c10-scb-1-bn full sound"',
+        'claims.md#table5 "c10-scb-1-bn small sound, q"',
+        'claims.md#cost "cost-zero, p"',
     ],
 )
 def test_a_quote_of_nothing_is_refused_by_name(entries: list[Collected], link: str) -> None:

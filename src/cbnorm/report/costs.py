@@ -81,7 +81,12 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     if len(pairs) > 1:
         count += f" in {benchmarks} benchmark{'s' * (benchmarks > 1)}"
     place = f"layer alone, {conditions(path, claim.dataset)}, {count} on the machine of results/bench"
-    return {"verdict": verdict, "remark": f"{told}, {place}", "method": "quartiles"}
+    return {
+        "verdict": verdict,
+        "remark": f"{told}, {place}",
+        "method": "quartiles",
+        "times": (medians[0], medians[-1]),
+    }
 
 
 def parameters(layer: str, channels: int, clusters: int) -> int:

@@ -3,7 +3,9 @@
 ``[70.04](evidence.md#table5-cifar-10-small-sound-bn-1)`` is the number that the row's table is about, at the
 end of the budget. A title asks for another one of the row, in words parted by commas: ``best`` or ``last``
 for the weights, ``75 %`` of the budget, a metric, ``seed 0`` or ``seeds 0..4`` alone. With ``claims.md`` it
-is the difference that a claim is about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``.
+is the difference that a claim is about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``; with
+``, p`` behind it, its corrected p-value on the side of the difference; of a claim of cost, how many times the
+other's time: ``[9.02 to 9.79](claims.md#cost "cost-ucb")``.
 """
 
 import re
@@ -63,13 +65,33 @@ class Quotes:
         return f"[{found}]({match['path']}#{match['anchor']}{match['title'] or ''})"
 
     def _claim(self, asked: str) -> str:
-        told = self.verdicts.get(asked)
-        return interval_of(told) if told else ""
+        name, comma, wanted = asked.partition(", ")
+        told = self.verdicts.get(name)
+        if told is None or (comma and wanted != "p"):
+            return ""
+        if comma:
+            return _p_value(told)
+        return _times(told.times) if told.times else interval_of(told)
 
     def _number(self, match: re.Match[str]) -> str:
         row = self.rows.get(match["anchor"])
         cell = _cell(row, (match["asked"] or "").split(", ")) if row else None
         return mean_sd(cell) if cell else ""
+
+
+def _p_value(told: Verdict) -> str:
+    """The corrected p-value on the side where the difference lies."""
+    value = told.supports if (told.difference or 0.0) > 0 else told.refutes
+    return "" if value is None else f"{value:.3f}"
+
+
+def _times(times: tuple[float, float]) -> str:
+    """The least and the most.
+
+    >>> _times((9.02, 9.79)), _times((0.021, 0.022))
+    ('9.02 to 9.79', '0.02')
+    """
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in times))
 
 
 def _cell(row: TableRow, words: list[str]) -> Cell | None:

@@ -45,6 +45,8 @@ class Verdict:
         needed: Seeds of the planned look that finds the published gap with 80 % chance (below budget full:
             five margins), or that shows the equality of equal rows; 0 if none does.
         runs: The runs that it rests on.
+        times: Of a claim of cost: the least and the most that the one layer takes of the other's time, over
+            the medians of all measurements.
     """
 
     claim: Claim
@@ -63,6 +65,7 @@ class Verdict:
     detectable: float | None = None
     needed: int | None = None
     runs: tuple[str, ...] = ()
+    times: tuple[float, float] | None = None
 
     @property
     def untouched(self) -> bool:
