@@ -154,6 +154,10 @@ class ClusterNorm(_ChannelNorm):
         return f"{self.num_features}, num_clusters={self.num_clusters}, eps={self.eps:g}"
 
 
+#: What counts as a normalization layer of a network, whoever made it.
+NORM_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+
+
 def check_count(name: str, value: int, least: int = 1) -> int:
     """``value`` if it is an integer of at least `least`, else one clear line."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

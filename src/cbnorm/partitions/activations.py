@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cbnorm.norms.base import ClusterNorm, FeatureNorm
-
-_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+from cbnorm.norms.base import NORM_LAYERS
 
 
 class _ReachedError(Exception):
@@ -17,7 +15,7 @@ class _ReachedError(Exception):
 
 def norm_layers(network: nn.Module) -> list[nn.Module]:
     """The normalization layers of a network, in order of registration."""
-    return [module for module in network.modules() if isinstance(module, _LAYERS)]
+    return [module for module in network.modules() if isinstance(module, NORM_LAYERS)]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,7 @@ import torch
 from torch import nn, optim
 
 from cbnorm.config.schema import OptimizerConfig
-from cbnorm.norms.base import ClusterNorm, FeatureNorm
-
-#: Layers whose parameters make up the second group.
-NORM_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+from cbnorm.norms.base import NORM_LAYERS
 
 
 class DecoupledSGD(optim.SGD):
