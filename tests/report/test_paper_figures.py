@@ -16,9 +16,9 @@ from cbnorm.report.figures.drawing import Drawing, Line, draw
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.histories import curve
 from cbnorm.report.figures.ksweep import _points, k_sweep
-from cbnorm.report.figures.looks import planes_of_densenet
 from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
+from cbnorm.report.figures.planes import planes_of_densenet
 from cbnorm.report.figures.seeds import seeds
 from cbnorm.report.figures.table1 import table1
 from cbnorm.runs.store import Store

@@ -7,13 +7,14 @@ from pathlib import Path
 from cbnorm.report.figures.components import principal_components
 from cbnorm.report.figures.costs import cost_against_accuracy
 from cbnorm.report.figures.curves import test_errors
+from cbnorm.report.figures.distributions import distributions
 from cbnorm.report.figures.drawing import Drawing, drawn, write
 from cbnorm.report.figures.forest import forest
 from cbnorm.report.figures.gan import distances, samples
 from cbnorm.report.figures.ksweep import k_sweep
-from cbnorm.report.figures.looks import distributions, planes_of_cnn, planes_of_densenet
 from cbnorm.report.figures.material import Maker, Material
 from cbnorm.report.figures.panels import densenet, gradients, vit_losses
+from cbnorm.report.figures.planes import planes_of_cnn, planes_of_densenet
 from cbnorm.report.figures.seeds import seeds
 from cbnorm.report.figures.table1 import table1
 from cbnorm.runs.files import write_bytes
