@@ -151,7 +151,7 @@ def test_interrupted_five_times_it_ends_with_the_same_table(
         campaigner.begin(where, f"time_limit={seconds}", start=0.08 * whole, saving=0.08 * whole)
         status, said = campaigner.end()
         assert status == 0, said
-        assert time.monotonic() - before < seconds + 1
+        assert time.monotonic() - before < seconds + 0.25 * whole
         assert "nothing was started" not in said
         assert saved_or_ended()
         # Where the next run doesn't fit any more, a shorter one that comes later may.
