@@ -21,7 +21,7 @@ _SAME = 0.95
 
 
 class Sight(NamedTuple):
-    """A row, one of its runs that was looked at, what was seen, and whether in that run trained again."""
+    """A row, its run that was looked at, what was seen, and whether that was in the run trained again."""
 
     row: TableRow
     run: str
