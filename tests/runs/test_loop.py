@@ -36,6 +36,7 @@ ROWS = [
     "norm=ucb",
     "norm=scb trainer.precision=fp32",
     "norm=bn optimizer=sgd optimizer.milestones=[0.3,0.8] trainer.channels_last=false",
+    "norm=bn optimizer=sgd optimizer.decoupled=true optimizer.weight_decay=0.1",
 ]
 CPU = torch.device("cpu")
 

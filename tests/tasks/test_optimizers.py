@@ -32,6 +32,30 @@ def test_absolute_decay_does_not_depend_on_the_rate(lr: float) -> None:
     assert shrinkage(words)[0] == pytest.approx(1e-3, rel=1e-2)
 
 
+def test_decoupled_decay_is_the_same_with_a_closure() -> None:
+    """Lightning computes gradients inside of the step: they are of the weights before these shrink."""
+    words = ["optimizer=sgd", "optimizer.lr=0.1", "optimizer.weight_decay=0.2", "optimizer.decoupled=true"]
+    layers = [nn.Linear(3, 1) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    x = torch.randn(8, 3)
+    for layer, closes in zip(layers, (True, False), strict=True):
+        optimizer = create_optimizer(layer, compose_run(words).optimizer)
+
+        def closure(layer: nn.Module = layer, optimizer: torch.optim.Optimizer = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss: torch.Tensor = layer(x).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            if closes:
+                assert torch.is_tensor(optimizer.step(closure))
+            else:
+                closure()
+                optimizer.step()
+    assert torch.equal(layers[0].weight, layers[1].weight)
+
+
 @pytest.mark.parametrize(
     ("norm", "options"),
     {"bn": {}, "mn": {"num_components": 3}, "scb": {"num_clusters": 3}, "ucb": {"num_components": 3}}.items(),

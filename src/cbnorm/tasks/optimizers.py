@@ -6,7 +6,7 @@ import torch
 from torch import nn, optim
 
 from cbnorm.config.schema import OptimizerConfig
-from cbnorm.norms.base import NORM_LAYERS
+from cbnorm.norms.base import is_norm
 
 
 class DecoupledSGD(optim.SGD):
@@ -18,6 +18,11 @@ class DecoupledSGD(optim.SGD):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One step; arguments and result are those of :class:`torch.optim.SGD`."""
+        loss = None
+        if closure is not None:
+            # The gradients that it computes are those of the weights before they shrink.
+            with torch.enable_grad():
+                loss = closure()
         decays = [group["weight_decay"] for group in self.param_groups]
         for group, decay in zip(self.param_groups, decays, strict=True):
             for parameter in group["params"]:
@@ -25,10 +30,11 @@ class DecoupledSGD(optim.SGD):
                     parameter.mul_(1 - group["lr"] * decay)
             group["weight_decay"] = 0.0
         try:
-            return super().step(closure)
+            super().step()
         finally:
             for group, decay in zip(self.param_groups, decays, strict=True):
                 group["weight_decay"] = decay
+        return loss
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimizer:
@@ -43,10 +49,7 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimiz
     absolute = config.name == "adamw" and config.decay == "absolute"
     decay = config.weight_decay / config.lr if absolute else config.weight_decay
     norm_parameters = {
-        parameter
-        for module in model.modules()
-        if isinstance(module, NORM_LAYERS) or hasattr(module, "norm_name")
-        for parameter in module.parameters()
+        parameter for module in model.modules() if is_norm(module) for parameter in module.parameters()
     }
     plain = [p for p in model.parameters() if p not in norm_parameters]
     norms = [p for p in model.parameters() if p in norm_parameters]
