@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -188,6 +189,10 @@ def test_what_can_t_be_converted_is_refused(layer: nn.Module, name: str, message
     ("make", "message"),
     [
         (lambda: BatchNorm(0), "num_features must be an integer of at least 1"),
+        (lambda: UCBNorm(3.0, 3), "num_features must be an integer of at least 1, not 3.0"),
+        (lambda: UCBNorm("3", 3), "num_features must be an integer of at least 1, not '3'"),
+        (lambda: UCBNorm(3, 3, eps="1e-5"), "eps must be positive, not '1e-5'"),
+        (lambda: MixtureNorm(3, 2, mixture=(1, 2)), "mixture must be .weights, means, variances., not 2"),
         (lambda: BatchNorm(3, momentum=7), "momentum must lie in"),
         (lambda: BatchNorm(3, eps=0), "eps must be positive"),
         (lambda: UCBNorm(3, 2, momentum=None), "momentum must lie in"),
@@ -202,6 +207,12 @@ def test_arguments_that_make_no_layer_are_refused(make: object, message: str) ->
     assert callable(make)
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    layer = UCBNorm(np.int64(3), np.int64(2), eps=np.float32(1e-3))
+    assert (type(layer.num_features), type(layer.eps)) == (int, float)
+    assert layer(torch.randn(4, 3)).shape == (4, 3)
 
 
 def test_a_given_mixture_outlives_the_first_batch() -> None:

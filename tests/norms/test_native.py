@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from cbnorm.norms import MixtureNorm, UCBNorm, apply_norm, native
+from cbnorm.norms import MixtureNorm, UCBNorm, apply_norm, forms, native
+from cbnorm.norms.mixture import Components
 
 needs_compiler = pytest.mark.skipif(native.library() is None, reason="the kernels cannot be built here")
 SHAPES = [(5, 4), (6, 20, 3, 3), (3, 5, 130), (1, 17, 8, 8)]
@@ -111,6 +112,31 @@ def test_joint_kernels_keep_the_digits_far_from_their_components(
     for name, largest in (("y", 5e-6), ("x.grad", 3e-4)):
         error = (got[name].double() - expected[name]).norm() / expected[name].norm()
         assert error < largest, f"{name}: {error:.1e}"
+
+
+@needs_compiler
+def test_a_whole_number_as_eps_is_that_number(draw, run, kernels):
+    kernels(on=True)
+    x, layers = draw(6, 4, 9), [UCBNorm(4, 3, eps=eps) for eps in (1.0, 1, 2.0)]
+    layers[2].eps = 1
+    first, *others = (run(layer, x, None) for layer in layers)
+    for other in others:
+        assert all(torch.equal(other[name], value) for name, value in first.items())
+
+
+@needs_compiler
+def test_constant_responsibilities_carry_no_gradient_in_either_form(draw, kernels):
+    generator = torch.Generator().manual_seed(0)
+    start = (torch.tensor([0.5, 0.3, 0.2]).log(), torch.randn(3, 4, generator=generator), torch.ones(3, 4))
+    given, found = (torch.zeros(3, 4), torch.ones(3, 4)), []
+    for on in (False, True):
+        kernels(on=on)
+        x, *mixture = (value.clone().requires_grad_() for value in (draw(6, 4, 9), *start))
+        y, _ = forms.normalize_batch(x, Components(*mixture), *given, 1e-5, joint=True, constant=True)
+        y.pow(3).sum().backward()
+        found.append([torch.zeros_like(v) if v.grad is None else v.grad for v in (x, *mixture)])
+    for plain, fused in zip(*found, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-4)
 
 
 @needs_compiler

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cbnorm.mixtures import Mixture, log_responsibilities
 from cbnorm.norms import create_norm
-from cbnorm.partitions import Activations, Partition, fit_partition
+from cbnorm.partitions import Activations, Cache, Partition, fit_partition
 from cbnorm.partitions.partition import most_responsible
 
 
@@ -53,6 +53,46 @@ def test_maps_are_what_enters_the_layer(network, grouped) -> None:
     torch.testing.assert_close(activations(network)(images), second.mean((2, 3)).double())
     assert activations(network).dimensions == 5
     assert network.passed == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "over_tokens"), [(nn.LayerNorm(6), False), (create_norm("bn", 6), True)], ids=["ln", "bn"]
+)
+def test_tokens_are_positions(layer: nn.Module, over_tokens: bool) -> None:
+    """A network may hand a layer its tokens as (N, T, C), or as channels of a sequence, (N, C, T)."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.norm = nn.Conv2d(3, 6, (4, 2), stride=(4, 2)), layer
+
+        def forward(self, images: Tensor) -> Tensor:
+            sequence = self.patches(images).flatten(2)
+            return self.norm(sequence if over_tokens else sequence.transpose(1, 2))
+
+    seen = activations(Tokens().eval(), 1)
+    assert seen.dimensions == 6
+    assert seen.maps(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 6, 8)
+
+
+def test_layers_of_other_packages_count(network) -> None:
+    layer = nn.Identity()
+    vars(layer)["norm_name"] = "theirs"
+    network.norms[0] = layer
+    assert activations(network, 1).dimensions == 4
+
+
+def test_a_run_trained_again_is_fitted_again(network, grouped, tmp_path) -> None:
+    """Its id is that of its config: another machine, or again=true, leaves other weights under it."""
+    cache, found = Cache(tmp_path), []
+    for bias in (0.0, 5.0, 0.0):
+        network.first.bias.data.fill_(bias)
+        fit = fit_partition(
+            "mn_components", grouped[0], clusters=2, seed=0, network=activations(network, 1), cache=cache
+        )
+        found.append(fit.mixture.means)
+    assert not torch.allclose(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_the_network_is_left_as_it_was(network, grouped) -> None:

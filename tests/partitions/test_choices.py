@@ -6,7 +6,8 @@ import pytest
 
 from cbnorm.config.compose import compose_run, groups
 from cbnorm.errors import CbnormError
-from cbnorm.partitions.choices import FITTED, counted
+from cbnorm.partitions import METHODS
+from cbnorm.partitions.choices import counted
 from cbnorm.runs.identity import run_id
 
 DEFAULTS = {
@@ -102,4 +103,4 @@ def test_released_k5_is_kmeans_on_raw_pixels_from_a_seed_of_its_own() -> None:
 def test_every_choice_is_fitted_given_or_none() -> None:
     given = {"superclass", "species", "domain", "attribute", "label", "file"}
     named = {compose_run([f"partition={name}"]).partition.name for name in groups()["partition"]}
-    assert named == {*FITTED, *given, "none"}
+    assert named == {*METHODS, *given, "none"}

@@ -1,6 +1,8 @@
 """What all layers share: shape in, shape out, statistics in full precision, running averages."""
 
 from abc import ABC, abstractmethod
+from numbers import Real
+from operator import index
 from typing import Any, ClassVar
 
 import torch
@@ -30,13 +32,7 @@ class _ChannelNorm(nn.Module, ABC):
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, channel_dim: int = 1) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, not {num_features}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, not {eps}")
-        if channel_dim not in (1, -1):
-            raise ValueError(f"channel_dim must be 1 or -1, not {channel_dim}")
-        self.num_features, self.eps, self.channel_dim = num_features, eps, channel_dim
+        self.num_features, self.eps, self.channel_dim = check_common(num_features, eps, channel_dim)
 
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""
@@ -154,15 +150,29 @@ class ClusterNorm(_ChannelNorm):
         return f"{self.num_features}, num_clusters={self.num_clusters}, eps={self.eps:g}"
 
 
-#: What counts as a normalization layer of a network, whoever made it.
-NORM_LAYERS = (FeatureNorm, ClusterNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module of a network is a normalization layer, whoever made it.
+
+    Layers of other packages are known by the name that :func:`cbnorm.norms.create_norm` gives them.
+    """
+    ours_and_torchs = (_ChannelNorm, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
+    return isinstance(module, ours_and_torchs) or hasattr(module, "norm_name")
+
+
+def check_common(num_features: int, eps: Any, channel_dim: int) -> tuple[int, float, int]:
+    """What all layers take, as int, float and int, or one clear line."""
+    if not isinstance(eps, Real) or not float(eps) > 0:
+        raise ValueError(f"eps must be positive, not {eps!r}")
+    if channel_dim not in (1, -1):
+        raise ValueError(f"channel_dim must be 1 or -1, not {channel_dim!r}")
+    return check_count("num_features", num_features), float(eps), channel_dim
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
-    """``value`` if it is an integer of at least `least`, else one clear line."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    """``value`` as an int if it is an integer (NumPy's too) of at least `least`, else one clear line."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or index(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
-    return value
+    return index(value)
 
 
 def check_momentum(momentum: float) -> float:

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cbnorm.norms.base import check_count, check_momentum, recomputing
+from cbnorm.norms.base import check_common, check_momentum, recomputing
 from cbnorm.norms.layout import check_input, from_ncl, to_ncl
 
 
@@ -36,13 +36,9 @@ class BatchNorm(_BatchNorm):
         device: object = None,
         dtype: object = None,
     ) -> None:
-        check_count("num_features", num_features)
+        num_features, eps, channel_dim = check_common(num_features, eps, channel_dim)
         if momentum is not None:
             check_momentum(momentum)
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, not {eps}")
-        if channel_dim not in (1, -1):
-            raise ValueError(f"channel_dim must be 1 or -1, not {channel_dim}")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
         self.channel_dim = channel_dim
 

@@ -34,7 +34,7 @@ def normalize_batch(
         eps: Added to the variance under the root.
         joint: See :func:`cbnorm.norms.mixture.log_posterior`.
         temper: Likewise; for the joint posterior only.
-        constant: Let no gradient flow through the responsibilities to ``x``.
+        constant: Let no gradient flow through the responsibilities; for the joint posterior only.
         gain: Gamma of eq. 2, (C,).
         bias: Beta of eq. 2, (C,).
 
@@ -88,9 +88,10 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _fused(plain: "_BatchForm | _GivenForm", *tensors: Tensor | None, batch: bool) -> Four:
-    settings = (batch, plain.eps, mixture.DEAD_MASS, plain.constant)
+    # A whole number would reach a kernel in another register than a float.
+    settings = (batch, float(plain.eps), mixture.DEAD_MASS)
     if plain.joint:
-        outputs: Four = VectorMixture.apply(plain, *tensors, (*settings, plain.temper))
+        outputs: Four = VectorMixture.apply(plain, *tensors, (*settings, plain.constant, plain.temper))
         return outputs
     *inputs, gain, bias = tensors
     y, mass, mean, variance = ScalarMixture.apply(plain, *inputs, settings)
@@ -117,10 +118,9 @@ class _BatchForm:
         gain: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> tuple[Tensor, Moments]:
-        seen = x.detach() if self.constant else x
-        log_tau = mixture.log_posterior(
-            seen, Components(log_prior, mu, s), joint=self.joint, temper=self.temper
-        )
+        log_tau = mixture.log_posterior(x, Components(log_prior, mu, s), joint=self.joint, temper=self.temper)
+        if self.constant:
+            log_tau = log_tau.detach()
         moments = mixture.component_moments(x, log_tau.exp(), mean, variance)
         y = mixture.mixture_normalize(x, log_tau, log_prior, moments.mean, moments.variance, self.eps)
         return scale_and_shift(y, gain, bias), moments

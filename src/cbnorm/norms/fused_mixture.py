@@ -29,15 +29,14 @@ class ScalarMixture(Function):
         s: Tensor,
         mean: Tensor,
         variance: Tensor,
-        settings: tuple[bool, float, float, bool],
+        settings: tuple[bool, float, float],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Output, and mass, mean and variance of the components (not differentiable).
 
         ``settings``: whether moments are the batch's (then ``mean`` and ``variance`` are for components
-        without mass), eps, the smallest mass that counts, and whether responsibilities carry no gradient
-        (which no scalar posterior needs).
+        without mass), eps and the smallest mass that counts.
         """
-        batch, eps, dead, _ = settings
+        batch, eps, dead = settings
         source, last = layout(x.detach())
         m, v = table(mean).clone(), table(variance).clone()
         y, mass = torch.empty_like(source), torch.empty_like(m)
@@ -52,7 +51,7 @@ class ScalarMixture(Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Two passes over the batch (one for given moments), responsibilities computed anew."""
         x, log_prior, mu, s, mean, variance, mass, m, v = ctx.saved_tensors
-        batch, eps, dead, _ = ctx.settings
+        batch, eps, dead = ctx.settings
         if differentiable(grad):
             return None, *differentiate(ctx.plain, (x, log_prior, mu, s, mean, variance), grad), None
         source, last = layout(x)
@@ -96,7 +95,8 @@ class VectorMixture(Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As :class:`ScalarMixture`, and ``gain · y + bias`` (C) in the same pass.
 
-        ``settings`` ends with whether log densities are divided by C before they are compared.
+        ``settings`` ends with whether responsibilities carry no gradient, and whether log densities are
+        divided by C before they are compared.
         """
         batch, eps, dead, _, temper = settings
         source, last = layout(x.detach())

@@ -149,12 +149,12 @@ def mixture_normalize(
     weight = (log_tau - 0.5 * log_prior[None, :, None, None]).exp()
     scale = (variance + eps).rsqrt()
     if log_tau.shape[2] == 1 and mean.shape[1] > 1:
-        return _collapsed(x, weight[:, :, 0], mean, scale)
+        return collapsed(x, weight[:, :, 0], mean, scale)
     normalized = (x.unsqueeze(1) - mean[None, :, :, None]) * scale[None, :, :, None]
     return (weight * normalized).sum(dim=1)
 
 
-def _collapsed(x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+def collapsed(x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """A posterior shared by the channels makes one affine map a position out of two matrix products."""
     origin = middle(mean)
     slope = torch.einsum("nkl,kc->ncl", weight, scale)

@@ -47,7 +47,8 @@ class MixtureNorm(Seeded, FeatureNorm):
     sees at most ``fit_samples`` vectors of the batch. Gradients flow through m_k and v_k as in batch
     normalization, not through tau unless ``differentiate_tau``. In evaluation running averages of
     (lambda, m, v) take the place of everything (eq. 15), independently of the batch. Under
-    DistributedDataParallel each process fits its own.
+    DistributedDataParallel each process takes a step of its own from the mixture of
+    process 0; that of process 0 is kept.
 
     Args:
         num_features: Number of channels C.
@@ -119,6 +120,8 @@ class MixtureNorm(Seeded, FeatureNorm):
         self.register_buffer("seed", torch.tensor(self._seed, device=device))
         self.reset_parameters()
         if mixture is not None:
+            if len(mixture) != 3:
+                raise ValueError(f"mixture must be (weights, means, variances), not {len(mixture)} tensors")
             self.set_mixture(*mixture)
 
     def _make_state(

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from cbnorm.norms.mixture import Components, log_posterior
-from cbnorm.norms.standardize import apply_affine, blend, middle, sample_moments
+from cbnorm.norms.mixture import Components, collapsed, log_posterior
+from cbnorm.norms.standardize import apply_affine, blend, sample_moments
 
 Scale = Literal["paper", "consistent"]
 Unknown = Literal["sample", "position"]
@@ -64,11 +64,7 @@ def normalize_unknown(x: Tensor, clusters: Clusters, *, scale: Scale, unknown: U
         centre, slope = blend(sample_posterior(x, clusters), clusters.mean, clusters.deviation.reciprocal())
         return apply_affine(x, centre, slope * factor)
     tau = log_posterior(x, _equally_likely(clusters), joint=True)[:, :, 0].exp()
-    origin = middle(clusters.mean)
-    inverse = clusters.deviation.reciprocal()
-    slope = torch.einsum("nkl,kc->ncl", tau, inverse)
-    lever = torch.einsum("nkl,kc->ncl", tau, inverse * (clusters.mean - origin))
-    return ((x - origin[:, None]) * slope - lever) * factor
+    return collapsed(x, tau, clusters.mean, clusters.deviation.reciprocal()) * factor
 
 
 def normalize_mixed(x: Tensor, ids: Tensor, clusters: Clusters, *, scale: Scale, unknown: Unknown) -> Tensor:

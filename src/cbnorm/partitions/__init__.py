@@ -24,7 +24,7 @@ __all__ = [
     "fit_partition",
 ]
 
-#: Methods of :func:`fit_partition`.
+#: Methods of :func:`fit_partition`: clusters that are fitted on images; ids of others come by prediction.
 METHODS = ("kmeans", "gmm", "random", "mn_components")
 #: Features of the pixels; ``activations`` of a trained network are the other kind.
 PIXEL_FEATURES = ("raw", "standardised", "pca64", "mean_rgb")

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cbnorm.norms.base import NORM_LAYERS
+from cbnorm.norms.base import is_norm
+from cbnorm.partitions.cache import fingerprint
 
 
 class _ReachedError(Exception):
@@ -15,7 +16,7 @@ class _ReachedError(Exception):
 
 def norm_layers(network: nn.Module) -> list[nn.Module]:
     """The normalization layers of a network, in order of registration."""
-    return [module for module in network.modules() if isinstance(module, NORM_LAYERS)]
+    return [module for module in network.modules() if is_norm(module)]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Activations:
             pass
         finally:
             handle.remove()
-        return _by_channel(caught[0]).cpu()
+        last = isinstance(self._place, nn.LayerNorm) or getattr(self._place, "channel_dim", 1) == -1
+        return _by_channel(caught[0], last=last).cpu()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Mean activations of a few images (n, C, H, W): (n, channels), float64."""
@@ -89,9 +91,14 @@ class Activations:
         """Which activations these are; the network itself stays with its run."""
         return {"name": self.name, "run": self.run, "layer": self.layer}
 
+    def computed_by(self) -> dict[str, Any]:
+        """What else decides their bits: a run that was trained again has other weights under the same id."""
+        weights = {name: fingerprint(value) for name, value in self.network.state_dict().items()}
+        return {"weights": weights, "device": next(self.network.parameters()).device.type}
 
-def _by_channel(inputs: Tensor) -> Tensor:
-    """(N, C), (N, C, ...) of convolutions or (N, T, C) of transformers as (N, channels, positions)."""
-    if inputs.ndim == 2:
-        return inputs[:, :, None]
-    return inputs.transpose(1, 2) if inputs.ndim == 3 else inputs.flatten(2)
+
+def _by_channel(inputs: Tensor, *, last: bool) -> Tensor:
+    """(N, C), (N, C, ...) or, with channels last, (N, ..., C) as (N, channels, positions)."""
+    if last:
+        inputs = inputs.movedim(-1, 1)
+    return inputs[:, :, None] if inputs.ndim == 2 else inputs.flatten(2)

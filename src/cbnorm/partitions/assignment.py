@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from cbnorm.data.splits import Split
+from cbnorm.partitions import METHODS
 from cbnorm.partitions.activations import Activations
 from cbnorm.partitions.cache import Cache, State, fingerprint
-from cbnorm.partitions.choices import FITTED, attribute, content
+from cbnorm.partitions.choices import attribute, content
 from cbnorm.partitions.fit import fit_content, fit_partition
 from cbnorm.partitions.given import attribute_ids, file_ids, follows_from
 from cbnorm.partitions.partition import STATE_VERSION, Partition
@@ -109,7 +110,7 @@ def _told(
     network: Activations | None,
     cache: Cache | None,
 ) -> Assignment:
-    if options["name"] in FITTED:
+    if options["name"] in METHODS:
         chosen = seed if options["seed"] is None else options["seed"]
         return _fitted(options, splits, chosen, network, cache or Cache())
     if options["name"] == "file":

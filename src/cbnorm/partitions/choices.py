@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cbnorm.errors import CbnormError
-
-#: Clusters that are fitted on images; ids of other images come by prediction.
-FITTED = ("kmeans", "gmm", "random", "mn_components")
-#: Attributes of images that have a name of their own on the command line.
-ATTRIBUTES = ("superclass", "species", "domain")
+from cbnorm.partitions import METHODS
 
 #: Names of options that each kind of partition reads, besides its own name.
 _FIT = ("clusters", "features", "test")
@@ -37,11 +33,12 @@ def counted(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _counted(options: Mapping[str, Any]) -> dict[str, Any]:
     name = options["name"]
-    if name in FITTED:
+    if name in METHODS:
         return _fitted(options)
     if options["test"] != "predict":
         raise CbnormError(
-            f"partition.test=refit needs clusters that are fitted ({', '.join(FITTED)}), not partition={name}"
+            "partition.test=refit needs clusters that are fitted "
+            f"({', '.join(METHODS)}), not partition={name}"
         )
     if name == "file":
         return {"name": name, "clusters": _number(options), "content": content(options["file"])}

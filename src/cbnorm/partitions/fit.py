@@ -98,7 +98,7 @@ def fit_content(
     """All that decides the clusters of a fit, as plain data."""
     origin = None
     if network is not None and features == "activations":
-        origin = network.state() | {"code": code_version("models", "norms")}
+        origin = network.state() | network.computed_by() | {"code": code_version("models", "norms")}
     return {
         "what": "clusters",
         # Random ids are drawn with the frequencies of this mixture.
