@@ -31,6 +31,8 @@ REFUSALS = {
     "dataset.image_size=30": "multiple of 8",
     "model=densenet dataset.image_size=2": "densenet needs 4 or more",
     "experiment=dcgan trainer.engine=loop": "task=gan has two: choose lightning",
+    "optimizer.decay=absolute optimizer.schedule=cosine": "choose optimizer.schedule=constant, or",
+    "experiment=table8 norm=in model.placement=[3]": "norm=in leaves nothing of one value a channel",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9] must have at least 2 items",
     "trainer.max_epochs=1": "no room for 4 moments",
     "dataset.train_images=60000": "train_images=60000",

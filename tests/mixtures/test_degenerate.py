@@ -62,8 +62,9 @@ def test_constant_features_duplicates_and_one_point_give_finite_fits(covariance)
     ("data", "k", "message"),
     [
         (torch.zeros(5, 2), 2, "fewer than 2 points that can be told apart"),
-        (torch.randn(5, 2), 6, "k must lie between 1 and the number of points, 5"),
-        (torch.randn(5, 2), 0, "k must lie"),
+        (torch.randn(5, 2), 6, "k must be an integer between 1 and the number of points, 5"),
+        (torch.randn(5, 2), 0, "k must be"),
+        (torch.randn(5, 2), 2.0, "k must be an integer between 1 and the number of points, 5, not 2.0"),
         (torch.empty(0, 2), 1, "non-empty"),
         (torch.randn(5), 1, "non-empty"),
         (torch.tensor([[0.0], [torch.nan]]), 1, "NaN"),
@@ -74,6 +75,21 @@ def test_impossible_data_are_refused(fit, data, k, message):
     with pytest.raises(ValueError, match=message) as caught:
         fit(data, k)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fit", [kmeans, fit_mixture])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (torch.zeros(5, 3), "data must have 2 columns, as what was fitted had, not 3"),
+        (torch.tensor([[0.0, torch.nan]]), "NaN"),
+        (torch.zeros(2), "non-empty"),
+    ],
+)
+def test_what_a_fit_can_t_predict_is_refused(fit, data, message):
+    found = fit(torch.randn(9, 2, generator=seeded()), 2)
+    with pytest.raises(ValueError, match=message):
+        found.predict(data)
 
 
 @pytest.mark.parametrize(

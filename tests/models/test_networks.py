@@ -1,13 +1,13 @@
 """What holds for every network: how it is called, where its norm layers stand, layouts and precisions."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cbnorm.models import MODELS, Discriminator, Generator
+from cbnorm.models import MODELS, DenseNet, Discriminator, Generator, ShallowCNN
 from cbnorm.norms import create_norm
 
 
@@ -106,6 +106,26 @@ def test_a_place_that_does_not_exist_is_refused(net: Network) -> None:
         ValueError, match=rf"\[{net.last_place + 1}\] names .* they are 0 to {net.last_place}"
     ):
         net.make(nn.BatchNorm2d, [0, net.last_place + 1])
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (DenseNet, {"variant": "BC"}, "variant must be one of bc, plain, not 'BC'"),
+        (DenseNet, {"init": "xavier"}, "init must be one of he, glorot"),
+        (DenseNet, {"bookkeeping": "x"}, "bookkeeping must be one of"),
+        (ShallowCNN, {"head": "flaten"}, "head must be one of pool, flatten"),
+        (ShallowCNN, {"head": "flatten", "image_size": 24}, "needs images of 32x32 or larger, not 24"),
+    ],
+)
+def test_misspelt_options_are_refused(make: type[nn.Module], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(10, nn.BatchNorm2d, **options)
+
+
+def test_a_misspelt_activation_is_refused() -> None:
+    with pytest.raises(ValueError, match="activation must be one of leaky_relu, relu"):
+        Generator(nn.BatchNorm2d, activation="lrelu")
 
 
 @pytest.mark.parametrize("norm", NORMS)

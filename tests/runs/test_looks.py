@@ -73,6 +73,15 @@ def test_channels_are_described_as_scipy_does() -> None:
     assert found["counts"].sum(1).tolist() == [800, 800]
 
 
+def test_a_dead_channel_is_described_too() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 5, 16))
+    values[:, 4] = 0.5
+    found = channels(torch.from_numpy(values))
+    assert found["means"][0].tolist() == [0.5] * 3
+    assert np.isfinite(found["fitted_distance"]).all()
+    assert np.isnan(found["skewness"]).tolist() == [False] * 4 + [True]
+
+
 def test_a_mixture_that_is_there_is_found() -> None:
     draws = np.random.default_rng(0)
     centres = np.array([-10.0, 0.0, 10.0])

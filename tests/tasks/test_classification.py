@@ -52,6 +52,12 @@ def test_predictions_do_not_depend_on_the_batches_and_use_evaluation_mode(task: 
     assert task.training
 
 
+def test_what_is_no_number_ranks_last(task: Classification) -> None:
+    """The last weights of a run that diverged are read too."""
+    (images, labels, clusters), *_ = batches(9, 9)
+    assert predict(task, [(images * torch.nan, labels, clusters)]).ranks.min() == 4
+
+
 def test_losses_are_cross_entropies(task: Classification) -> None:
     (images, labels, _), *_ = batches(9, 9)
     expected = F.cross_entropy(task.model.eval()(images), labels).item()

@@ -32,6 +32,12 @@ def _check_norm(run: RunConfig) -> None:
             f"norm.temper=true needs norm.posterior=joint, not {run.norm.posterior}: "
             "a posterior of one channel has nothing to be divided by"
         )
+    flat = sorted({2, 3} & set(run.model.placement)) if run.model.name == "oxford_cnn" else []
+    if norm == "in" and flat:
+        raise CbnormError(
+            f"norm=in leaves nothing of one value a channel, which is all that oxford_cnn has at "
+            f"model.placement={flat}: choose 0 or 1, or another norm"
+        )
 
 
 def _check_images(run: RunConfig) -> None:
@@ -57,6 +63,11 @@ def _check_schedule(run: RunConfig) -> None:
             "raise it or set trainer.moments=[100]"
         )
     o = run.optimizer
+    if o.name == "adamw" and o.decay == "absolute" and o.schedule != "constant":
+        raise CbnormError(
+            f"optimizer.decay=absolute would follow optimizer.schedule={o.schedule}: "
+            "choose optimizer.schedule=constant, or optimizer.decay=times_lr"
+        )
     if o.schedule == "pieces" and len(o.multiples) != len(o.milestones):
         raise CbnormError(
             f"optimizer.multiples={o.multiples} must be one for each of optimizer.milestones={o.milestones}"

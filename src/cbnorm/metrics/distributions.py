@@ -1,5 +1,6 @@
 """How the values of channels are distributed: shapes, distance to a normal distribution, fitted mixtures."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,20 @@ def channels(outputs: Tensor) -> dict[str, NDArray[Any]]:
         ``skewness``, ``kurtosis`` (excess) and ``distance`` (Kolmogorov-Smirnov, to the normal distribution
         of the same mean and deviation), each (C,); of the shown channels ``channels`` (S,), ``counts``
         (S, bins), ``edges`` (S, bins + 1), and of a mixture fitted to each ``weights``, ``means``,
-        ``deviations`` (S, K) and ``fitted_distance`` (S,).
+        ``deviations`` (S, K) and ``fitted_distance`` (S,). Of a constant channel skewness and kurtosis are
+        NaN and all components are equal.
     """
     values = outputs.transpose(0, 1).flatten(1).double().numpy()
     shown = [channel for channel in CHANNELS if channel < len(values)]
     fits = [_fit(values[channel]) for channel in shown]
     histograms = [np.histogram(values[channel], BINS) for channel in shown]
+    with warnings.catch_warnings():
+        # Of a channel that is constant, for which NaN says it.
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        skewness, kurtosis = stats.skew(values, axis=1), stats.kurtosis(values, axis=1)
     return {
-        "skewness": stats.skew(values, axis=1),
-        "kurtosis": stats.kurtosis(values, axis=1),
+        "skewness": skewness,
+        "kurtosis": kurtosis,
         "distance": np.array([_distance(row, *_normal(row)) for row in values]),
         "channels": np.array(shown),
         "counts": np.array([counts for counts, _ in histograms], dtype=np.int32),
@@ -52,6 +58,10 @@ def channels(outputs: Tensor) -> dict[str, NDArray[Any]]:
 def _fit(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Weights, means and deviations of a mixture of one channel's values, left to right."""
     scale = max(values.std(), 1e-12)
+    if len(np.unique(values)) < COMPONENTS:
+        # A dead channel: nothing to tell apart.
+        alike = np.ones(COMPONENTS)
+        return alike / COMPONENTS, alike * values.mean(), alike * scale
     data = torch.from_numpy((values - values.mean()) / scale)[:, None]
     found = fit_mixture(data, COMPONENTS, generator=generator(0, "look"))
     order = found.means[:, 0].argsort()

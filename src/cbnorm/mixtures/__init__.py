@@ -1,9 +1,9 @@
 """k-means and Gaussian mixtures: tensors in, tensors out; torch is the only import.
 
 Two levels. The functional core (:func:`kmeans_plusplus`, :func:`em_step`, :func:`online_em_step`,
-:func:`log_responsibilities`) works on one tensor, reads nothing back from the device, and is what a
-layer's forward calls on every batch. :func:`kmeans`, :func:`fit_mixture` and :func:`pca` fit whole
-data sets of any numeric type, read in chunks, and report how it went.
+:func:`log_responsibilities`) works on one tensor and reads nothing back from the device, so that a
+layer's forward can call it; mixture normalization calls the first two. :func:`kmeans`, :func:`fit_mixture`
+and :func:`pca` fit whole data sets of any numeric type, read in chunks, and report how it went.
 """
 
 from cbnorm.mixtures.diagonal import Mixture, em_step, log_responsibilities, mixture_from_centers

@@ -26,7 +26,7 @@ class RowStream:
         device: Where the chunks are computed on, as torch takes it; the device of ``data`` by default.
 
     Raises:
-        ValueError: If ``data`` is not a non-empty matrix or holds NaN or infinity.
+        ValueError: If ``data`` is not a non-empty matrix. NaN and infinity are refused by :meth:`centred`.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from cbnorm.mixtures.chunks import RowStream
 from cbnorm.mixtures.climb import Climb, chunk_dtype, climb, log_joint, smallest_support
 from cbnorm.mixtures.covariances import FULL_LIMIT, STRUCTURES, Parameters
 from cbnorm.mixtures.diagonal import Mixture
-from cbnorm.mixtures.numerics import check_matrix
+from cbnorm.mixtures.numerics import check_matrix, check_new, check_number
 from cbnorm.mixtures.starts import given_parameters, starting_parameters
 
 
@@ -49,7 +49,11 @@ class MixtureFit:
 
         Computed in float32 where the fit was, which costs about ``1e-7 d²``, where d is the larger
         of the point's and a component's distance from the mixture's mean, in standard deviations.
+
+        Raises:
+            ValueError: ``data`` are no matrix of finite values with D columns.
         """
+        check_new(data, self.means.shape[1])
         stream = RowStream(data, dtype=chunk_dtype(data, self.covariance), device=self.means.device)
         stream.origin = (self.weights @ self.means).to(stream.dtype)
         return log_joint(stream, self._parameters, self.covariance)
@@ -171,8 +175,7 @@ def _check(
     if covariance not in STRUCTURES:
         raise ValueError(f"covariance must be one of {', '.join(STRUCTURES)}, not {covariance!r}")
     check_matrix(data)
-    if not 1 <= k <= len(data):
-        raise ValueError(f"k must lie between 1 and the number of points, {len(data)}, not {k}")
+    check_number(k, len(data))
     if covariance in {"tied", "full"} and data.shape[1] > FULL_LIMIT:
         raise ValueError(
             f"{covariance} covariances take at most {FULL_LIMIT} dimensions, not {data.shape[1]};"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cbnorm.mixtures.bounds import NearestCenters
 from cbnorm.mixtures.chunks import RowStream
-from cbnorm.mixtures.numerics import accumulator_dtype, full_precision
+from cbnorm.mixtures.numerics import accumulator_dtype, check_new, full_precision
 from cbnorm.mixtures.seeding import seed_rows
 
 
@@ -35,7 +35,12 @@ class KMeansResult:
     converged: bool
 
     def predict(self, data: Tensor) -> Tensor:
-        """Nearest centre of every row of ``data`` (n, D): int64 (n,), the lower index in a tie."""
+        """Nearest centre of every row of ``data`` (n, D): int64 (n,), the lower index in a tie.
+
+        Raises:
+            ValueError: ``data`` are no matrix of finite values with D columns.
+        """
+        check_new(data, self.centers.shape[1])
         stream = RowStream(data, device=self.centers.device)
         stream.origin = self.centers.mean(0).to(stream.dtype)
         offsets = (self.centers - stream.origin).to(stream.dtype)

@@ -51,3 +51,18 @@ def check_matrix(data: Tensor, name: str = "data") -> None:
         raise ValueError(
             f"{name} must be a non-empty (samples, features) matrix, not shape {tuple(data.shape)}"
         )
+
+
+def check_number(k: int, points: int) -> None:
+    """Raise ValueError unless ``k`` centres or components can be found among so many points."""
+    if not isinstance(k, int) or not 1 <= k <= points:
+        raise ValueError(f"k must be an integer between 1 and the number of points, {points}, not {k!r}")
+
+
+def check_new(data: Tensor, width: int) -> None:
+    """Raise ValueError unless ``data`` are rows of `width` finite values, as those a fit has seen."""
+    check_matrix(data)
+    if data.shape[1] != width:
+        raise ValueError(f"data must have {width} columns, as what was fitted had, not {data.shape[1]}")
+    if data.is_floating_point() and not data.isfinite().all():
+        raise ValueError("data hold NaN or infinity; remove these rows first")

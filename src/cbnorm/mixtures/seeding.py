@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from cbnorm.mixtures.chunks import RowStream
-from cbnorm.mixtures.numerics import accumulator_dtype, check_matrix, compute_dtype, full_precision
+from cbnorm.mixtures.numerics import (
+    accumulator_dtype,
+    check_matrix,
+    check_number,
+    compute_dtype,
+    full_precision,
+)
 
 
 @torch.no_grad()
@@ -44,8 +50,7 @@ def kmeans_plusplus(data: Tensor, k: int, *, generator: torch.Generator | None =
 
 def seed_rows(stream: RowStream, k: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """The rows chosen as centres, (K,), and every row's squared distance from the nearest, (n,)."""
-    if not 1 <= k <= stream.length:
-        raise ValueError(f"k must lie between 1 and the number of points, {stream.length}, not {k}")
+    check_number(k, stream.length)
     norms = stream.gather(lambda chunk: chunk.square().sum(1))
     trials = 2 + int(math.log(k))
     draws = _uniform((k, trials), stream.device, generator)

@@ -1,7 +1,7 @@
-"""Generator and discriminator of the DCGAN for CIFAR-100 (section IV-C, Fig. 10 and 11 of the paper)."""
+"""Generator and discriminator of the DCGAN for CIFAR-100 (section IV-D, Fig. 10 and 11 of the paper)."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,9 +9,11 @@ from torch.nn import functional as F
 from cbnorm.models.init import normal
 from cbnorm.models.places import NormFactory, Places
 from cbnorm.norms import apply_norm
+from cbnorm.norms.base import check_choice
 
 LATENT, BOTTOM, WIDTH = 128, 4, 512
 SLOPE = 0.2
+Activation = Literal["leaky_relu", "relu"]
 
 
 class Generator(nn.Module):
@@ -35,7 +37,7 @@ class Generator(nn.Module):
         ``(N, 3, 32, 32)``.
 
     Raises:
-        ValueError: No such place.
+        ValueError: No such place or activation.
 
     Example:
         >>> sum(p.numel() for p in Generator(nn.BatchNorm2d).parameters())
@@ -47,12 +49,13 @@ class Generator(nn.Module):
         norm: NormFactory,
         placement: Collection[int] = (2, 3),
         *,
-        activation: Literal["leaky_relu", "relu"] = "leaky_relu",
+        activation: Activation = "leaky_relu",
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         places = Places(norm, placement, lambda width: nn.BatchNorm2d(width, bn_eps, bn_momentum))
+        check_choice("activation", activation, get_args(Activation))
         self.slope = SLOPE if activation == "leaky_relu" else 0.0
         flat = BOTTOM**2 * WIDTH
         self.linear = normal(nn.Linear(LATENT, flat))

@@ -1,7 +1,7 @@
-"""DenseNet-40 and -100 for small images (section IV-B of the paper)."""
+"""DenseNet-40 and -100 for small images (section IV-C of the paper)."""
 
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from cbnorm.models.places import NormFactory, Places
 from cbnorm.models.pooling import mean_over_positions
 from cbnorm.models.preactivation import NormReluConv
 from cbnorm.norms import apply_norm
+from cbnorm.norms.base import check_choice
 
 GROWTH = 12
 Variant = Literal["bc", "plain"]
 Bookkeeping = Literal["paper", "released"]
+Init = Literal["he", "glorot"]
 
 
 class DenseNet(nn.Module):
@@ -48,7 +50,7 @@ class DenseNet(nn.Module):
         ``(N, num_classes)``.
 
     Raises:
-        ValueError: No such depth, or no such place.
+        ValueError: No such depth, place, variant, book-keeping or start.
 
     Example:
         >>> sum(p.numel() for p in DenseNet(100, nn.BatchNorm2d, placement=[]).parameters())
@@ -66,12 +68,15 @@ class DenseNet(nn.Module):
         stem_width: int = 2 * GROWTH,
         dropout: float = 0.0,
         bookkeeping: Bookkeeping = "paper",
-        init: Literal["he", "glorot"] = "he",
+        init: Init = "he",
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
         image_size: int = 32,
     ) -> None:
         super().__init__()
+        check_choice("variant", variant, get_args(Variant))
+        check_choice("bookkeeping", bookkeeping, get_args(Bookkeeping))
+        check_choice("init", init, get_args(Init))
         self._init = he_normal if init == "he" else glorot_uniform
         places = Places(norm, placement, lambda width: nn.BatchNorm2d(width, bn_eps, bn_momentum))
         units = units_per_block(depth, variant)

@@ -1,4 +1,4 @@
-"""Poolings that cost less on a CPU and compute what torch computes, bit for bit."""
+"""Poolings that cost less on a CPU and compute what torch computes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _NONE = 255
 
 
 def relu_max_pool(x: Tensor) -> Tensor:
-    """``max_pool2d(relu(x), 3, stride=2, ceil_mode=True)``, values and gradients equal bit for bit.
+    """``max_pool2d(relu(x), 3, stride=2, ceil_mode=True)``, the same values and gradients.
 
     The two commute, because the largest of clamped values is the clamped largest, and in that order ReLU sees
     a quarter of the values. On a CPU in channels_last one kernel does both and keeps a byte for each value

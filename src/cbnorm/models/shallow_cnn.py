@@ -1,14 +1,18 @@
 """The shallow CNN of Table IV."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cbnorm.models.init import glorot_uniform
 from cbnorm.models.places import NormFactory, Places
 from cbnorm.models.pooling import mean_over_positions, relu_max_pool
 from cbnorm.norms import apply_norm
+from cbnorm.norms.base import check_choice
+
+Head = Literal["pool", "flatten"]
 
 
 class ShallowCNN(nn.Module):
@@ -34,6 +38,9 @@ class ShallowCNN(nn.Module):
         images ``(N, 3, H, W)`` with H, W multiples of 8, from 32 up; clusters ``(N,)`` int64 or None;
         logits ``(N, num_classes)``.
 
+    Raises:
+        ValueError: No such place or head, or images too small for the flattened head.
+
     Example:
         >>> model = ShallowCNN(10, nn.BatchNorm2d)
         >>> sum(p.numel() for p in model.parameters())
@@ -49,7 +56,7 @@ class ShallowCNN(nn.Module):
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
         last_kernel: int = 3,
-        head: Literal["pool", "flatten"] = "pool",
+        head: Head = "pool",
         image_size: int = 32,
     ) -> None:
         super().__init__()
@@ -62,14 +69,15 @@ class ShallowCNN(nn.Module):
         places = Places(norm, placement, lambda width: nn.BatchNorm2d(width, bn_eps, bn_momentum))
         self.norms = nn.ModuleList(places.next(width) for width in widths)
         places.check()
-        self.head = head
+        self.head = check_choice("head", head, get_args(Head))
+        if head == "flatten" and image_size < 32:
+            raise ValueError(f"head='flatten' needs images of 32x32 or larger, not {image_size}")
         windows = (image_size // 8 - 3) ** 2 if head == "flatten" else 1
         self.linear = nn.Linear(widths[-1] * windows, num_classes)
-        for layer in (*self.convs, self.linear):
-            assert isinstance(layer, (nn.Conv2d, nn.Linear))  # noqa: S101 (tells the type checker)
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        for conv in self.convs:
+            assert isinstance(conv, nn.Conv2d)  # noqa: S101 (tells the type checker)
+            glorot_uniform(conv)
+        glorot_uniform(self.linear)
 
     def forward(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
         """Logits of a batch of images; `clusters` reaches the layers that take ids."""

@@ -71,9 +71,12 @@ class Evidence:
         return ()
 
     def _shape(self, run: str, measure: str) -> float | None:
-        """The median over channels of a measure of :data:`SHAPES`, without its sign; None without a look."""
+        """The median over channels of a measure of :data:`SHAPES`, without its sign; None without a look.
+
+        A channel that is constant has no skewness and is left out.
+        """
         found = read_arrays(self.looks / f"{run}.npz", SHAPES[measure])
-        return None if found is None else float(np.median(np.abs(found[SHAPES[measure]])))
+        return None if found is None else float(np.nanmedian(np.abs(found[SHAPES[measure]])))
 
     def correct(self, run: str, epoch: int, reading: str, condition: str = "") -> np.ndarray | None:
         """Which test images a run got right at an epoch, one flag per image; None if that wasn't kept."""

@@ -22,7 +22,7 @@ class Predictions:
         labels: True classes, ``(N,)`` int64.
         predicted: Classes with the largest logit, ``(N,)`` int64.
         losses: Cross-entropy per image in nats, ``(N,)`` float32.
-        ranks: How many classes have a larger logit than the true one, ``(N,)`` int64.
+        ranks: How many classes have a larger logit than the true one, ``(N,)`` int64; all where it is NaN.
         above: How many logits exceed 0.5, ``(N,)`` int64.
         hit: Whether the true class's logit exceeds 0.5, ``(N,)`` bool.
         sure: Whether the largest probability exceeds 0.5, ``(N,)`` bool.
@@ -119,7 +119,7 @@ def predict(task: nn.Module, batches: Iterable[Batch], condition: Condition | No
                 labels,
                 logits.argmax(1),
                 F.cross_entropy(logits, labels, reduction="none"),
-                (logits > true).sum(1),
+                (~(logits <= true)).sum(1),
                 (logits > _THRESHOLD).sum(1),
                 true[:, 0] > _THRESHOLD,
                 logits.softmax(1).amax(1) > _THRESHOLD,

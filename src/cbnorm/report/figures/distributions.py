@@ -35,7 +35,7 @@ def _distributions(block: Block, kind: str, seen: list[Sight]) -> list[Drawing]:
         for index, channel in enumerate(look["channels"])
     ]
     medians = "; ".join(
-        f"{row.label} {np.median(np.abs(look['skewness'])):.2f}, {np.median(look['kurtosis']):.2f}, "
+        f"{row.label} {np.nanmedian(np.abs(look['skewness'])):.2f}, {np.nanmedian(look['kurtosis']):.2f}, "
         f"{np.median(look['distance']):.3f}"
         for row, _, look, _ in seen
     )
