@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cbnorm.data import catalog, download, fetching, opensets, sources, tinyimagenet
+from cbnorm.data.entry import Archive, DataFile, DataSet, NpmPackage
 from cbnorm.errors import CbnormError
 
 FILES = {"one.bin": b"1" * 700_000, "two.bin": bytes(range(256)) * 4000}
@@ -194,10 +195,9 @@ def tiny(tmp_path, monkeypatch, site):
     site.body = tar_of({f"tiny-bin/{name}": content for name, content in FILES.items()})
     tarball = tar_of({f"package/{name}": content for name, content in FILES.items()})
     files = tuple(
-        catalog.DataFile(name, len(content), hashlib.sha1(content).hexdigest())
-        for name, content in FILES.items()
+        DataFile(name, len(content), hashlib.sha1(content).hexdigest()) for name, content in FILES.items()
     )
-    entry = catalog.DataSet(
+    entry = DataSet(
         key="tiny",
         name="Tiny",
         class_names=("a", "b"),
@@ -207,8 +207,8 @@ def tiny(tmp_path, monkeypatch, site):
         folder="tiny-bin",
         files=files,
         sources=(
-            catalog.Archive(site.url, hashlib.md5(site.body).hexdigest(), len(site.body)),
-            catalog.NpmPackage("tiny-pack", "1.0.0", hashlib.sha256(tarball).hexdigest(), 1_000_000),
+            Archive(site.url, hashlib.md5(site.body).hexdigest(), len(site.body)),
+            NpmPackage("tiny-pack", "1.0.0", hashlib.sha256(tarball).hexdigest(), 1_000_000),
         ),
     )
     monkeypatch.setattr(catalog, "DATA_SETS", {**catalog.DATA_SETS, "tiny": entry})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cbnorm.data import catalog
+from cbnorm.data.entry import Archive, Archives, Files
 from cbnorm.data.fetching import CONVERTERS
 from cbnorm.data.images import READERS
 from cbnorm.data.opensets import LAYOUTS
@@ -57,7 +58,7 @@ def test_every_entry_can_be_read_and_its_sources_used(entry):
         assert len(set(entry.class_names)) == entry.num_classes > 1
     for source in entry.sources:
         name = getattr(source, "folder", getattr(source, "name", None))
-        assert isinstance(source, catalog.Archive | catalog.Archives | catalog.Files) or name in CONVERTERS
+        assert isinstance(source, Archive | Archives | Files) or name in CONVERTERS
 
 
 def test_the_documentation_names_every_set_file_and_checksum():

@@ -7,10 +7,11 @@ import tarfile
 
 import pytest
 
-from cbnorm.data import catalog, debian
+from cbnorm.data import debian
+from cbnorm.data.entry import DebianPackage
 from cbnorm.data.failure import SourceError
 
-PACKAGE = catalog.DebianPackage("some-data", 10_000)
+PACKAGE = DebianPackage("some-data", 10_000)
 
 
 def ar_of(members):

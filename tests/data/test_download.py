@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from cbnorm.data import catalog, download
+from cbnorm.data import download
+from cbnorm.data.entry import Archive
 from cbnorm.data.failure import SourceError
 
 BODY = bytes(range(251)) * 8000
@@ -15,7 +16,7 @@ BODY = bytes(range(251)) * 8000
 def fetch(site, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "PAUSE", 0.0)
     site.body = BODY
-    archive = catalog.Archive(site.url, hashlib.md5(BODY).hexdigest(), len(BODY))
+    archive = Archive(site.url, hashlib.md5(BODY).hexdigest(), len(BODY))
     part = tmp_path / "some.part"
     seen = []
 
@@ -98,7 +99,7 @@ def test_a_refusal_is_final(fetch, site):
 
 def test_a_site_that_is_not_there_is_given_up_at_once(tmp_path):
     # Port 9 of the loopback interface: refused, nobody discards here.
-    archive = catalog.Archive("http://127.0.0.1:9/x.tar.gz", "0" * 32, 1)
+    archive = Archive("http://127.0.0.1:9/x.tar.gz", "0" * 32, 1)
     with pytest.raises(SourceError, match="can't be reached"):
         download.fetch(archive, tmp_path / "x.part", lambda *_: None)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cbnorm.data import catalog, download, fetching, idx, images, pixels, sources
+from cbnorm.data.entry import Archive, DataFile, Files
 from cbnorm.errors import CbnormError
 
 
@@ -76,14 +77,12 @@ def official(tmp_path, monkeypatch, site):
     site.files = {f"/{name}.gz": gzip.compress(content, mtime=0) for name, content in files.items()}
     base = site.url.rpartition("/")[0]
     archives = tuple(
-        catalog.Archive(base + path, hashlib.md5(body).hexdigest(), len(body))
-        for path, body in site.files.items()
+        Archive(base + path, hashlib.md5(body).hexdigest(), len(body)) for path, body in site.files.items()
     )
     known = tuple(
-        catalog.DataFile(name, len(content), hashlib.sha1(content).hexdigest())
-        for name, content in files.items()
+        DataFile(name, len(content), hashlib.sha1(content).hexdigest()) for name, content in files.items()
     )
-    entry = dataclasses.replace(catalog.find("mnist"), files=known, sources=(catalog.Files(archives),))
+    entry = dataclasses.replace(catalog.find("mnist"), files=known, sources=(Files(archives),))
     monkeypatch.setattr(catalog, "DATA_SETS", {**catalog.DATA_SETS, "mnist": entry})
     return SimpleNamespace(
         files=files, entry=entry, root=tmp_path / "data", folder=tmp_path / "data/MNIST/raw"

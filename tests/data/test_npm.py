@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from cbnorm.data import catalog, npm
+from cbnorm.data import npm
+from cbnorm.data.entry import NpmPackage
 from cbnorm.data.failure import SourceError
 
 
@@ -21,7 +22,7 @@ def scratch(tmp_path):
 
 
 def package_of(tarball):
-    return catalog.NpmPackage("some-pack", "1.0.0", hashlib.sha256(tarball).hexdigest(), 10_000)
+    return NpmPackage("some-pack", "1.0.0", hashlib.sha256(tarball).hexdigest(), 10_000)
 
 
 def test_a_package_is_fetched_by_name_and_version_without_its_scripts(tarball, fake_npm, scratch):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cbnorm.data import catalog, images, opensets, overview, oxford_pets, sources
+from cbnorm.data.entry import Archive, Archives
 from cbnorm.errors import CbnormError
 
 _CATS = (
@@ -192,8 +193,8 @@ def official(pets, site, make_tar, monkeypatch):
         body = make_tar({name: content for name, content in pets.items() if name.startswith(part)})
         site.files[f"/{part}.tar.gz"] = body
         url = site.url.replace("tiny.tar.gz", f"{part}.tar.gz")
-        archives.append(catalog.Archive(url, hashlib.md5(body).hexdigest(), 10 * len(body)))
-    entry = dataclasses.replace(catalog.find("oxford_pets"), sources=(catalog.Archives(tuple(archives)),))
+        archives.append(Archive(url, hashlib.md5(body).hexdigest(), 10 * len(body)))
+    entry = dataclasses.replace(catalog.find("oxford_pets"), sources=(Archives(tuple(archives)),))
     monkeypatch.setattr(catalog, "DATA_SETS", {**catalog.DATA_SETS, "oxford_pets": entry})
     return site
 

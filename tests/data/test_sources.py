@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cbnorm.data import catalog, download, fetching, overview, sources
+from cbnorm.data.entry import OtherForm
 from cbnorm.errors import CbnormError
 
 
@@ -116,7 +117,7 @@ def test_an_unfinished_download_goes_when_another_source_gave_the_files(tiny, si
 
 
 def test_a_folder_with_the_files_in_another_form_comes_first(tiny, site, monkeypatch):
-    other = catalog.OtherForm("tiny-other")
+    other = OtherForm("tiny-other")
     entry = dataclasses.replace(tiny.entry, sources=(other, *tiny.entry.sources))
     monkeypatch.setitem(catalog.DATA_SETS, "tiny", entry)
     monkeypatch.setitem(fetching.CONVERTERS, "tiny-other", fetching.CONVERTERS["tiny-pack"])
@@ -148,9 +149,9 @@ FETCH = """
 import json, sys
 from cbnorm.data import catalog, sources
 files, url, md5 = json.loads(sys.argv[1])
-files = tuple(catalog.DataFile(*file) for file in files)
+files = tuple(DataFile(*file) for file in files)
 facts = dict(class_names=("a",), counts={}, image_shape=(1, 1, 1), content={}, folder="tiny-bin", files=files)
-entry = catalog.DataSet("tiny", "Tiny", sources=(catalog.Archive(url, md5, 1),), **facts)
+entry = DataSet("tiny", "Tiny", sources=(Archive(url, md5, 1),), **facts)
 catalog.DATA_SETS = {"tiny": entry}
 print(sources.ensure("tiny"))
 assert "torch" not in sys.modules

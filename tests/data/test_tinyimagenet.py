@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from cbnorm.data import catalog, images, manifest, opensets, overview, pixels, prepared, sources, tinyimagenet
+from cbnorm.data.entry import Archive
 from cbnorm.data.layout import natural
 from cbnorm.errors import CbnormError
 
@@ -164,7 +165,7 @@ def official(little, site, make_zip, monkeypatch):
     """The official archive, on a server."""
     site.body = make_zip({f"tiny-imagenet-200/{name}": content for name, content in little.items()})
     url = site.url.replace("tiny.tar.gz", "tiny-imagenet-200.zip")
-    archive = catalog.Archive(url, hashlib.md5(site.body).hexdigest(), len(site.body))
+    archive = Archive(url, hashlib.md5(site.body).hexdigest(), len(site.body))
     entry = dataclasses.replace(catalog.find("tinyimagenet"), sources=(archive,))
     monkeypatch.setattr(catalog, "DATA_SETS", {**catalog.DATA_SETS, "tinyimagenet": entry})
     return site

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cbnorm.data import catalog, idx, images, sources, usps
+from cbnorm.data.entry import Archive, DataFile, Files
 from cbnorm.data.failure import SourceError
 from cbnorm.errors import CbnormError
 
@@ -176,16 +177,15 @@ def test_an_array_that_is_too_large_is_not_unpacked(packed, monkeypatch):
 def test_a_folder_of_the_other_form_comes_first_then_the_site(tmp_path, monkeypatch, packed, libsvm, site):
     files = converted(packed, tmp_path)
     known = tuple(
-        catalog.DataFile(name, len(content), hashlib.sha1(content).hexdigest())
-        for name, content in files.items()
+        DataFile(name, len(content), hashlib.sha1(content).hexdigest()) for name, content in files.items()
     )
     site.files = {f"/{path.name}": path.read_bytes() for path in libsvm.iterdir()}
     archives = tuple(
-        catalog.Archive(site.url.rpartition("/")[0] + path, hashlib.md5(body).hexdigest(), len(body))
+        Archive(site.url.rpartition("/")[0] + path, hashlib.md5(body).hexdigest(), len(body))
         for path, body in site.files.items()
     )
     entry = catalog.find("usps")
-    there = catalog.Files(archives, form="usps")
+    there = Files(archives, form="usps")
     entry = type(entry)(**(vars(entry) | {"files": known, "sources": (entry.sources[0], there)}))
     monkeypatch.setattr(catalog, "DATA_SETS", {**catalog.DATA_SETS, "usps": entry})
     monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))

@@ -12,41 +12,11 @@ from types import MappingProxyType
 
 from cbnorm import plugins
 from cbnorm.data import extend
-from cbnorm.data.entry import (
-    Archive,
-    Archives,
-    DataFile,
-    DataSet,
-    DebianPackage,
-    Files,
-    NpmPackage,
-    OtherForm,
-    Source,
-)
+from cbnorm.data.entry import DataSet
 from cbnorm.data.known import KNOWN
 from cbnorm.data.known_domains import DOMAINS
 from cbnorm.errors import CbnormError
 from cbnorm.spelling import nearest
-
-__all__ = [
-    "DATA_SETS",
-    "Archive",
-    "Archives",
-    "DataFile",
-    "DataSet",
-    "DebianPackage",
-    "Files",
-    "NpmPackage",
-    "OtherForm",
-    "Source",
-    "check_folder",
-    "check_numbers",
-    "divided",
-    "facts",
-    "find",
-    "fingerprint",
-    "fold_counts",
-]
 
 DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
     {entry.key: entry for entry in (*KNOWN[:-1], *DOMAINS, *KNOWN[-1:])}

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from cbnorm.data.catalog import Archive
+from cbnorm.data.entry import Archive
 from cbnorm.data.failure import SourceError
 from cbnorm.data.verify import checksum
 

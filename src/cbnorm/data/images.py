@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from cbnorm.data import catalog, cifar, digits, domains, idx, opensets, pixels, room, sources, svhn
+from cbnorm.data.entry import DataSet
 from cbnorm.data.extend import read as read_plugged
 from cbnorm.data.splits import Split, divide, fold_positions
 from cbnorm.errors import CbnormError
@@ -159,7 +160,7 @@ def _read(key: str, download: bool, image_size: int) -> tuple[Split, Split]:
 
 def _read_open(
     key: str, folder: str | None, image_size: int, download: bool
-) -> tuple[catalog.DataSet, Split, Split, dict[str, str]]:
+) -> tuple[DataSet, Split, Split, dict[str, str]]:
     """Return an open set's facts, training pool, test images, and the checksums of what was read."""
     found = opensets.find(key, folder, download=download)
     made = opensets.arrays(found, image_size)

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from cbnorm.data.archives import unpack
-from cbnorm.data.catalog import NpmPackage
 from cbnorm.data.clients import brought
+from cbnorm.data.entry import NpmPackage
 from cbnorm.data.failure import SourceError
 from cbnorm.data.verify import checksum
 

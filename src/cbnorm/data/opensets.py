@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cbnorm.data import catalog, imagefolder, oxford_pets, sources, tinyimagenet
+from cbnorm.data.entry import DataSet
 from cbnorm.data.layout import Layout
 from cbnorm.data.manifest import Manifest, manifest
 from cbnorm.data.prepared import Prepared, prepare
@@ -37,7 +38,7 @@ class Found:
         known: What the files hold.
     """
 
-    entry: catalog.DataSet
+    entry: DataSet
     folder: Path
     layout: Layout
     known: Manifest

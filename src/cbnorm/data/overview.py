@@ -5,6 +5,7 @@ from typing import Any
 
 from cbnorm import plugins
 from cbnorm.data import catalog, opensets, sources
+from cbnorm.data.entry import DataSet
 from cbnorm.data.verify import absent, problems
 from cbnorm.errors import CbnormError
 
@@ -55,7 +56,7 @@ def _plugged(key: str) -> dict[str, Any]:
     return known if known["folder"] else known | {"state": f"in {package}"}
 
 
-def _state(entry: catalog.DataSet) -> tuple[str, str | None]:
+def _state(entry: DataSet) -> tuple[str, str | None]:
     if entry.parts:
         states = [_state(catalog.find(part)) for part in entry.parts]
         return next((state for state in states if state[1]), states[0])

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from cbnorm.data import catalog, fetching
+from cbnorm.data.entry import DataSet, OtherForm
 from cbnorm.data.failure import SourceError
 from cbnorm.data.files import appear, remove
 from cbnorm.data.locks import exclusive
@@ -77,12 +78,12 @@ def ensure(key: str, *, progress: bool = True) -> Path:
     return require(key)
 
 
-def folder_of(entry: catalog.DataSet) -> Path:
+def folder_of(entry: DataSet) -> Path:
     """Return the folder of a data set, whether it is there or not."""
     return data_dir() / (entry.folder or "")
 
 
-def _missing(entry: catalog.DataSet) -> list[str]:
+def _missing(entry: DataSet) -> list[str]:
     """Return the names of the missing files; a corrupt one is an error."""
     found = problems(folder_of(entry), entry.files)
     for problem in found:
@@ -91,7 +92,7 @@ def _missing(entry: catalog.DataSet) -> list[str]:
     return [problem.path.name for problem in found] + _missing_marks(entry)
 
 
-def _missing_marks(entry: catalog.DataSet) -> list[str]:
+def _missing_marks(entry: DataSet) -> list[str]:
     """Return what an open set lacks: everything, or nothing; half a folder is an error."""
     folder = folder_of(entry)
     # Asked first, because another process may put the whole folder there between the two questions.
@@ -105,14 +106,14 @@ def _missing_marks(entry: catalog.DataSet) -> list[str]:
     return [str(problem.path.relative_to(folder)) for problem in found]
 
 
-def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, shown: Reporter) -> None:
+def _fetch(entry: DataSet, missing: list[str], work: Path, held: bool, shown: Reporter) -> None:
     """Try the sources in turn until one gives the missing files."""
     if held:
         # Left behind by a process that was killed; nobody else can be at work here.
         remove(work.glob(f"{entry.key}-*"))
     tried = []
     for source in entry.sources:
-        if isinstance(source, catalog.OtherForm) and not (data_dir() / source.folder).is_dir():
+        if isinstance(source, OtherForm) and not (data_dir() / source.folder).is_dir():
             continue
         shown.begin(f"{source}, {source.size / 1e6:.0f} MB" if hasattr(source, "size") else str(source))
         with tempfile.TemporaryDirectory(prefix=f"{entry.key}-", dir=work) as scratch:
@@ -131,7 +132,7 @@ def _fetch(entry: catalog.DataSet, missing: list[str], work: Path, held: bool, s
     )
 
 
-def _place(entry: catalog.DataSet, missing: list[str], result: Path) -> None:
+def _place(entry: DataSet, missing: list[str], result: Path) -> None:
     """Verify new files and move them to where they belong."""
     if entry.open:
         if lacking := absent(result, entry.marks):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cbnorm.data.catalog import DataFile
+from cbnorm.data.entry import DataFile
 
 
 @dataclass(frozen=True)
