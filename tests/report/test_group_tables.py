@@ -15,8 +15,8 @@ from cbnorm.report.ledger import names, read_claims, read_paper
 from cbnorm.report.tables import long_form, paper_layout
 from cbnorm.report.words import markdown
 from cbnorm.runs.build import build_network
-from cbnorm.runs.guesses import group_classifier, needed
 from cbnorm.runs.identity import run_id
+from cbnorm.runs.needed import group_classifier, needed
 from cbnorm.runs.plan import choose_rows, row_configs
 
 record = runpy.run_path(str(Path(__file__).with_name("making.py")))["record"]

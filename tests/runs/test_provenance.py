@@ -17,4 +17,4 @@ def test_an_archive_of_git_knows_its_commit(
     monkeypatch.setattr(cbnorm, "__file__", str(tmp_path / "src" / "cbnorm" / "__init__.py"))
     if text is not None:
         (tmp_path / ".commit").write_text(text)
-    assert provenance._commit() == commit
+    assert provenance._commit.__wrapped__() == commit

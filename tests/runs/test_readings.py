@@ -16,8 +16,10 @@ from cbnorm.runs import execute as execution
 from cbnorm.runs.build import build, build_network
 from cbnorm.runs.claim import claim
 from cbnorm.runs.execute import execute
-from cbnorm.runs.guesses import group_classifier, probabilities
+from cbnorm.runs.guesses import probabilities
 from cbnorm.runs.identity import run_id
+from cbnorm.runs.needed import group_classifier
+from cbnorm.runs.plan import plan
 from cbnorm.runs.store import Store
 from cbnorm.tasks.classification import ClassificationReader
 
@@ -54,6 +56,13 @@ def test_the_classifier_of_groups_is_one_run_for_all(store: Store) -> None:
     wanted = [config(store, f"norm={norm}", *GROUPED, ALL) for norm in ("scb", "scb_base")]
     assert {run_id(group_classifier(one)) for one in wanted} < runs
     assert len(runs) == 3
+
+
+def test_a_plan_counts_the_classifier(store: Store) -> None:
+    planned = plan("table7", ["budget=smoke"], seeds=[0, 1], labels=["ViT+SCB-Norm"])
+    rows = [item.row for item in planned]
+    assert rows == ["classifier of superclass", "ViT+SCB-Norm"] * 2
+    assert [item.config.seed for item in planned] == [0, 0, 1, 1]
 
 
 def test_the_classifier_is_the_run_that_a_command_can_name(store: Store) -> None:

@@ -221,3 +221,39 @@ def test_a_loss_that_is_not_finite_is_an_outcome(tmp_path: Path, monkeypatch: py
     assert record["epochs"] == 3
     assert [reading["percent"] for reading in record["metrics"]["moments"]] == [50, None]
     assert store.history(run_id(run))[-1]["train_loss"] is None
+
+
+def test_a_run_that_diverges_before_anything_could_be_read_is_an_outcome_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cbnorm.tasks.classification import Classification
+
+    step = Classification.training_step
+    monkeypatch.setattr(Classification, "training_step", lambda *given: step(*given) * float("nan"))
+    run, store = config("norm=bn", "trainer.max_epochs=2", "trainer.rollback=true"), Store(tmp_path)
+    record = execute(run, store)
+    assert (record["status"], record["epochs"]) == ("diverged", 1)
+    assert record["metrics"]["moments"] == []
+
+
+def test_a_loss_that_is_never_finite_still_leaves_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbnorm.tasks.classification.finite", lambda _value: None)
+    record = execute(config("norm=bn", "task.select=loss", "trainer.max_epochs=2"), Store(tmp_path))
+    assert record["status"] == "done"
+    assert [reading["best_epoch"] for reading in record["metrics"]["moments"]] == [1, 1]
+
+
+def test_a_record_names_the_code_that_began_and_all_that_went_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout moves on while a run trains."""
+    run, store, commits = config("norm=ucb"), Store(tmp_path), iter(["first", "second", "later", "later"])
+    monkeypatch.setattr("cbnorm.runs.provenance._commit", lambda: next(commits))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(resume, "requested", lambda: True)
+        with pytest.raises(RunInterruptedError):
+            execute(run, store)
+    versions = execute(run, store)["versions"]
+    assert (versions["commit"], versions["earlier_commits"]) == ("second", "first")

@@ -57,6 +57,36 @@ def test_a_run_that_is_trained_anew_keeps_its_record_under_another_name(
     assert (store.folder(run) / f"record.{aside}.json").read_bytes() == before
 
 
+def test_no_result_pushes_out_an_earlier_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for value in range(3):
+        run = ended(store, "done")
+        path = store.folder(run) / "record.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": value}))
+        store.set_aside(run)
+    kept = [f"record.replaced{number}.json" for number in ("", "-2", "-3")]
+    assert [json.loads((store.folder(run) / name).read_text())["epochs"] for name in kept] == [0, 1, 2]
+
+
+def test_a_failure_elsewhere_takes_nothing_from_what_is_unfinished_here(tmp_path: Path) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    run = ended(there, "failed")
+    here.open_run(run, there.description(run))
+    (here.folder(run) / "checkpoint.pt").write_bytes(b"work")
+    found = merging.merge(here, there)
+    assert found.skipped == {run: "failed there and is unfinished here"}
+    assert (here.folder(run) / "checkpoint.pt").read_bytes() == b"work"
+    assert here.status(run) is None
+
+
+def test_grids_of_samples_are_merged_too(tmp_path: Path) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    run = ended(there, "done")
+    (there.folder(run) / "last_epoch1_samples.png").write_bytes(b"grid")
+    assert merging.merge(here, there).copied == [run]
+    assert (here.folder(run) / "last_epoch1_samples.png").read_bytes() == b"grid"
+
+
 def test_a_run_that_ends_here_while_it_is_merged_keeps_its_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

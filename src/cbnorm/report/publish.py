@@ -87,8 +87,10 @@ def _unfit(records: Records, names: Sequence[str]) -> dict[str, str]:
 
 
 def _dirty(record: Record) -> str:
-    commit = record.get("versions", {}).get("commit", "")
-    return f"trained by uncommitted code ({commit})" if commit.endswith("-dirty") else ""
+    versions = record.get("versions", {})
+    commits = [versions.get("commit", ""), *versions.get("earlier_commits", "").split(", ")]
+    dirty = next((commit for commit in commits if commit.endswith("-dirty")), "")
+    return f"trained by uncommitted code ({dirty})" if dirty else ""
 
 
 def _conflict(record: Record, there: dict[str, Record]) -> str:

@@ -22,6 +22,7 @@ from cbnorm.runs.interruption import RunInterruptedError, stop_signals
 from cbnorm.runs.journal import Journal
 from cbnorm.runs.loggers import published
 from cbnorm.runs.moments import moment_epochs
+from cbnorm.runs.needed import needed
 from cbnorm.runs.records import Record
 from cbnorm.runs.resume import Checkpointer, TrainingBatches
 from cbnorm.runs.store import Store
@@ -39,7 +40,6 @@ def execute(
     config: RunConfig,
     store: Store,
     *,
-    again: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Record | None:
     """Train one run, or go on with it, and write its record.
@@ -47,7 +47,6 @@ def execute(
     Args:
         config: The run.
         store: Where it lives.
-        again: Train anew even if it is done.
         on_epoch: Told every line of the history as it is written.
 
     Returns:
@@ -62,11 +61,11 @@ def execute(
     """
     run = run_id(config)
     folder = store.folder(run)
-    if not again and (record := _ended(store, run)) is not None and not store.unfinished_business(run):
+    if (record := _ended(store, run)) is not None and not store.unfinished_business(run):
         # Nothing to write, so that this works in a read-only store too.
         return record
     _refuse_impossible_numbers(config)
-    for other in guesses.needed(config):
+    for other in needed(config):
         if store.status(run_id(other)) in {None, "failed"}:
             guesses.tell(config, other)
         if execute(other, store) is None:
@@ -74,9 +73,9 @@ def execute(
     with claim(folder) as held:
         if held is None:
             return None
-        record = None if again else _ended(store, run)
+        record = _ended(store, run)
         if record is None:
-            record = _run(config, store, held, on_epoch, afresh=again)
+            record = _run(config, store, held, on_epoch)
         store.clean(run)
         return record
 
@@ -93,19 +92,16 @@ def _ended(store: Store, run: str) -> Record | None:
     return None if record is None or record["status"] == "failed" else record
 
 
-def _run(
-    config: RunConfig, store: Store, held: Claim, on_epoch: Callable[[Row], None] | None, *, afresh: bool
-) -> Record:
+def _run(config: RunConfig, store: Store, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
     """Train a claimed run and write its record."""
     folder = held.folder
     run = folder.name
     store.set_aside(run)
-    if afresh:
-        store.clean(run)
-    store.open_run(run, outcome.description(config))
+    origin = outcome.Origin.of(config)
+    store.open_run(run, origin.description)
     try:
         with published(config, folder, on_epoch) as told:
-            return _recorded(config, held, told)
+            return _recorded(config, origin, held, told)
     except (RunInterruptedError, ClaimLostError):
         raise
     except CbnormError:
@@ -116,17 +112,19 @@ def _run(
         raise
 
 
-def _recorded(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
+def _recorded(
+    config: RunConfig, origin: outcome.Origin, held: Claim, on_epoch: Callable[[Row], None] | None
+) -> Record:
     """Train and write the record of how it ended."""
     folder, run = held.folder, held.folder.name
     try:
         with stop_signals():
-            record = _train(config, held, on_epoch)
+            record = _train(config, origin, held, on_epoch)
     except CbnormError:
         raise
     except Exception as error:
         held.check()
-        record = outcome.failed(config, run, error)
+        record = outcome.failed(origin, run, error)
         write_json(folder / "record.json", record)
         raise RunFailedError(
             f"run {run} failed: {record['error']['message']} (see {folder}/record.json)"
@@ -137,24 +135,30 @@ def _recorded(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | 
     return record
 
 
-def _train(config: RunConfig, held: Claim, on_epoch: Callable[[Row], None] | None) -> Record:
+def _train(
+    config: RunConfig, origin: outcome.Origin, held: Claim, on_epoch: Callable[[Row], None] | None
+) -> Record:
     began = time.monotonic()
     _refuse_environment()
     device = training_device(config)
     exact_float32()
     torch.set_num_threads(config.trainer.threads)
-    parts, journal, checkpointer = _begin(config, held, device, on_epoch)
+    parts, journal, checkpointer = _begin(config, origin, held, device, on_epoch)
     journal.rewrite(durable=False)
     _fit(config, parts, journal, checkpointer, device)
     held.check()
     journal.rewrite()
     outcome.write_artifacts(held.folder, journal, parts, config)
     seconds = journal.earlier + time.monotonic() - began
-    return outcome.trained(config, held.folder.name, journal, parts, device, seconds)
+    return outcome.trained(origin, held.folder.name, journal, parts, device, seconds)
 
 
 def _begin(
-    config: RunConfig, held: Claim, device: torch.device, on_epoch: Callable[[Row], None] | None
+    config: RunConfig,
+    origin: outcome.Origin,
+    held: Claim,
+    device: torch.device,
+    on_epoch: Callable[[Row], None] | None,
 ) -> tuple[Parts, Journal, Checkpointer]:
     """The parts of a run in the state of its newest usable checkpoint, or in their initial state."""
     folder, run = held.folder, held.folder.name
@@ -171,6 +175,7 @@ def _begin(
             rollback=config.trainer.rollback,
             patience=config.trainer.patience,
             keep_moments=config.trainer.keep == "moments",
+            commit=origin.versions.get("commit"),
         )
         checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train), held.check)
         path, state = next(saved, (None, None))

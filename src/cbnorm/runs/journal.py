@@ -39,6 +39,7 @@ class Journal(lightning.Callback):
         patience: Read the test set also at the end of the first epoch that so many epochs without a better
             score have come before, which is where early stopping would have ended the run.
         keep_moments: Leave the best weights so far in a file at every moment.
+        commit: Of the code that trains.
     """
 
     def __init__(
@@ -52,10 +53,13 @@ class Journal(lightning.Callback):
         rollback: bool = False,
         patience: int | None = None,
         keep_moments: bool = False,
+        commit: str | None = None,
     ) -> None:
         self.folder, self.run, self.moments, self.reader = folder, run, moments, reader
         self.on_epoch, self.rollback, self.patience = on_epoch, rollback, patience
         self.keep_moments = keep_moments
+        #: Of the code of all processes that trained this run, in their order.
+        self.commits = [] if commit is None else [commit]
         self.history: list[dict[str, Any]] = []
         self.readings: list[dict[str, Any]] = []
         self.arrays: dict[str, Tensor] = {}
@@ -81,6 +85,7 @@ class Journal(lightning.Callback):
             "files": self.files,
             "best": self.best,
             "diverged": self.diverged,
+            "commits": self.commits,
             "seconds": time.monotonic() - self._epoch_began,
         }
 
@@ -90,6 +95,7 @@ class Journal(lightning.Callback):
         self.arrays, self.files = state_dict["arrays"], state_dict["files"]
         self.best = state_dict["best"]
         self.diverged = state_dict["diverged"]
+        self.commits = [*state_dict.get("commits", []), *self.commits]
         self._seconds_before = state_dict["seconds"]
         self.earlier = sum(sum(row["seconds"].values()) for row in self.history) + self._seconds_before
 
@@ -117,7 +123,8 @@ class Journal(lightning.Callback):
             row |= self._validate(pl_module, epoch)
         reached: list[int | None] = [percent for percent, at in self.moments.items() if at == epoch]
         stopped = self._would_stop(epoch)
-        if reached or stopped or (self.diverged and self.best["epoch"]):
+        # A run that diverges in its first epoch has nothing that could be read.
+        if self.best["epoch"] and (reached or stopped or self.diverged):
             self._read(pl_module, epoch, reached, stopped=stopped)
         if reached and self.rollback and not self.diverged:
             pl_module.model.load_state_dict(self.best["model"])
@@ -135,7 +142,8 @@ class Journal(lightning.Callback):
     def _validate(self, task: Task, epoch: int) -> Metrics:
         row = self.reader.validate(task)
         score = self.reader.score(row)
-        if score is None or score > self.best["score"]:
+        # The first epoch is the best so far even when its loss is no finite number.
+        if score is None or score > self.best["score"] or not self.best["epoch"]:
             state = {key: value.detach().cpu().clone() for key, value in task.model.state_dict().items()}
             known = -math.inf if score is None else score
             self.best = {"epoch": epoch, "score": known, "row": row, "model": state}

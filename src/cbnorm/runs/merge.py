@@ -18,7 +18,7 @@ from cbnorm.runs.store import Store
 _INCIDENTAL = frozenset(
     {"layout", "seconds", "versions", "hardware", "config", "experiment", "protocol", "budget", "error"}
 )
-_ARTIFACTS = (".npz", ".csv", ".pt", ".jsonl")
+_ARTIFACTS = (".npz", ".csv", ".pt", ".jsonl", ".png")
 _LARGEST = 64 * 2**20
 
 
@@ -120,6 +120,9 @@ def _take_over(store: Store, run: str, theirs: Record, files: dict[str, bytes], 
         if ours is not None and not _is_wanted(theirs, ours):
             # It ended here after it was asked for.
             _compare(run, ours, theirs, found)
+            return
+        if ours is None and theirs["status"] == "failed" and store.begun(run):
+            found.skipped[run] = "failed there and is unfinished here"
             return
         store.set_aside(run)
         names = ("experiment", "protocol", "budget", "identity", "config")

@@ -2,6 +2,8 @@
 
 import io
 import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,24 @@ from cbnorm.runs.records import Record
 from cbnorm.runs.store import LAYOUT
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a run is and what code computes it, noted before it begins: files may change while it trains.
+
+    Attributes:
+        description: See :func:`description`.
+        versions: See :func:`cbnorm.runs.provenance.versions`.
+    """
+
+    description: dict[str, Any]
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Origin":
+        """The origin of a run that begins now."""
+        return cls(description(config), provenance.versions(config))
+
+
 def description(config: RunConfig) -> dict[str, Any]:
     """What a run is: names of its presets, identity, and the whole config."""
     return {
@@ -32,7 +52,7 @@ def description(config: RunConfig) -> dict[str, Any]:
 
 
 def trained(
-    config: RunConfig, run: str, journal: Journal, parts: Parts, device: torch.device, seconds: float
+    origin: Origin, run: str, journal: Journal, parts: Parts, device: torch.device, seconds: float
 ) -> Record:
     """The record of a run that trained to its end, or diverged."""
     data = parts.data
@@ -41,7 +61,7 @@ def trained(
         "layout": LAYOUT,
         "id": run,
         "status": "diverged" if journal.diverged else "done",
-        **description(config),
+        **origin.description,
         "data": {
             "name": data.name,
             "classes": data.num_classes,
@@ -56,7 +76,7 @@ def trained(
         "parameters": sum(p.numel() for p in parts.task.model.parameters()),
         "metrics": {"moments": journal.readings},
         "epochs": journal.epoch,
-        "versions": provenance.versions(config),
+        "versions": origin.versions | _earlier(journal.commits, origin.versions),
         "hardware": provenance.hardware(device),
         "seconds": {
             "total": round(seconds, 1),
@@ -64,6 +84,12 @@ def trained(
             "images_per_second": round(journal.epoch * _images(parts) / max(training, 1e-9)),
         },
     }
+
+
+def _earlier(commits: Sequence[str], versions: Mapping[str, str]) -> dict[str, str]:
+    """Other commits at which a run was trained that went on from checkpoints."""
+    others = [commit for commit in dict.fromkeys(commits) if commit != versions.get("commit")]
+    return {"earlier_commits": ", ".join(others)} if others else {}
 
 
 def _images(parts: Parts) -> int:
@@ -79,20 +105,20 @@ def _sizes(parts: Parts) -> dict[str, list[int]]:
     }
 
 
-def failed(config: RunConfig, run: str, error: Exception) -> Record:
+def failed(origin: Origin, run: str, error: Exception) -> Record:
     """The record of a run that an exception ended."""
     lines = traceback.format_exception(error)
     return {
         "layout": LAYOUT,
         "id": run,
         "status": "failed",
-        **description(config),
+        **origin.description,
         "error": {
             "type": type(error).__name__,
             "message": (str(error).splitlines() or [type(error).__name__])[0],
             "last_lines": "".join(lines).splitlines()[-15:],
         },
-        "versions": provenance.versions(config),
+        "versions": origin.versions,
     }
 
 

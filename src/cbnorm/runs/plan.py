@@ -12,6 +12,7 @@ from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import read_table
 from cbnorm.runs.identity import run_id
+from cbnorm.runs.needed import needed
 from cbnorm.spelling import nearest
 
 _DIGITS, _MOST_SEEDS = 9, 100_000
@@ -119,6 +120,8 @@ def row_configs(
             raise CbnormError(
                 f"'{override.input_line}' is a sweep: choose rows with rows=..., or use cbnorm train -m"
             )
+        if override.key_or_group == "experiment":
+            raise CbnormError(f"'{override.input_line}' names another table than {experiment}: name one")
         if override.key_or_group in own:
             raise CbnormError(
                 f"'{override.key_or_group}' distinguishes the rows of {experiment}: "
@@ -138,6 +141,8 @@ def plan(
 ) -> list[Planned]:
     """All runs of a table, each once, seed-major: the table is whole before a second seed begins.
 
+    What a run is read with, the classifier of its groups, comes before it.
+
     Raises:
         CbnormError: As :func:`row_configs`, or an override of the seed.
     """
@@ -150,6 +155,9 @@ def plan(
     planned: dict[str, Planned] = {}
     for seed, (label, row) in itertools.product(seeds, rows.items()):
         config = row.model_copy(update={"seed": seed})
+        for other in needed(config):
+            run = run_id(other)
+            planned.setdefault(run, Planned(f"classifier of {config.task.group}", other, run))
         run = run_id(config)
         planned.setdefault(run, Planned(label, config, run))
     return list(planned.values())

@@ -3,6 +3,7 @@
 import platform
 import re
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,12 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return found
 
 
+@cache
 def _commit() -> str | None:
-    """Commit of the checkout that this code runs from, marked when files were changed since."""
+    """Commit of the checkout that this code runs from, marked when files were changed since.
+
+    Asked once: the checkout may move on while this process goes on with the code that it began with.
+    """
     root = Path(cbnorm.__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return _archived(root)

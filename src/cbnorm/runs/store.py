@@ -180,11 +180,15 @@ class Store:
         record = self.record(run)
         if record is None:
             return
-        # A failure must not push out a result.
-        aside = "record.failed.json" if record["status"] == "failed" else "record.replaced.json"
         path = self.folder(run) / "record.json"
+        failed = record["status"] == "failed"
+        aside, number = path.with_name("record.failed.json" if failed else "record.replaced.json"), 1
+        # Nothing pushes out a result, not even a later one.
+        while not failed and aside.exists():
+            number += 1
+            aside = path.with_name(f"record.replaced-{number}.json")
         try:
-            path.replace(path.with_name(aside))
+            path.replace(aside)
         except OSError as error:
             raise cannot_write(path, error) from error
 

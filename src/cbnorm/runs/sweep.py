@@ -66,8 +66,10 @@ def sweep(
         RunInterruptedError: A signal asked to stop.
         CbnormError: A worker can't work.
     """
+    same = "the same command"
     if again:
         _set_aside(planned, store)
+        same += " without again=true"
     missing = _missing(planned, store)
     if not missing:
         return True
@@ -81,13 +83,13 @@ def sweep(
                 worker.terminate()
                 worker.join()
     if requested():
-        raise RunInterruptedError("stopped; every run is saved and the same command goes on from here")
+        raise RunInterruptedError(f"stopped; every run is saved and {same} goes on from here")
     ended = {store.status(item.id) for item in planned}
     over = limit is not None and time.monotonic() >= limit.stop
     # A worker that is only beginning or already leaving doesn't handle the request to stop.
     expected = {0, 1, os.EX_TEMPFAIL, -signal.SIGKILL, -signal.SIGUSR1} if over else {0, 1}
     if None in ended and any(worker.exitcode not in expected for worker in workers):
-        raise CbnormError("a worker stopped (see above); the same command goes on from here")
+        raise CbnormError(f"a worker stopped (see above); {same} goes on from here")
     return ended <= ({"done", "diverged"} if limit is None else {"done", "diverged", None})
 
 
