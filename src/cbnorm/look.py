@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cbnorm.config.compose import parse
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, TableRow
@@ -29,10 +30,12 @@ def look_command(words: Sequence[str]) -> int:
     if not images.isdecimal() or int(images) < 20:
         raise CbnormError(f"images={images} must be a whole number from 20 up")
     experiment, out = find_experiment(plain[0]), Path(own.pop("out", LOOKS))
-    seeds = parse_seeds(own.pop("seeds")) if "seeds" in own else []
+    own_seeds = own.pop("seeds", "")
+    seeds = parse_seeds(own_seeds) if own_seeds else []
     labels = own.pop("rows").split(",") if "rows" in own else []
     choose_rows(experiment, labels)  # what collects them takes a row that isn't there for one without runs
     evidence = Evidence.of(own.pop("store", "runs"))
+    parse([f"{key}={value}" for key, value in own.items()])
     found = collect(experiment, evidence.records, filters=own, labels=labels or ["all"])
     seen, without = 0, 0
     for block in found.blocks:
@@ -46,8 +49,13 @@ def look_command(words: Sequence[str]) -> int:
                 config = row.config.model_copy(update={"seed": seed})
                 _look_once(place, out / f"{record['id']}.npz", config, record, folder, int(images))
                 seen += 1
-    print(f"{seen} networks in {out}" if seen else f"no run of {experiment} keeps weights of its network")
-    if seen and without:
+    if not seen:
+        without_seeds = f" (seeds={own_seeds} leaves others out)" if seeds else ""
+        raise CbnormError(
+            f"no run of {experiment} keeps weights of its network{without_seeds}: train one first"
+        )
+    print(f"{seen} networks in {out}")
+    if without:
         print(f"runs without weights, left out: {without} (reproduce with again=true trains them anew)")
     return 0
 

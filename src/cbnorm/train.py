@@ -12,9 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cbnorm.config.compose import check, compose_run, compose_sweep_params, ignored_options, parse
+from cbnorm.config.compose import check, compose_run, compose_sweep_params, parse, tell_ignored
 from cbnorm.config.locations import conf_dir
-from cbnorm.config.options import SCHEDULE_OPTIONS
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.interruption import RunInterruptedError, hand_on, stop_signals
@@ -32,6 +31,8 @@ def train(words: Sequence[str]) -> int:
         arguments = get_args_parser().parse_args(list(words))
     except SystemExit as error:
         return int(error.code or 0)
+    if arguments.multirun and (arguments.cfg or arguments.info):
+        raise CbnormError("--cfg and --info tell of one run, -m makes several: leave one of them out")
     _refuse_bad_input(arguments.overrides, multirun=arguments.multirun)
     _failures.clear()
     program, sys.argv = sys.argv, ["cbnorm train", *words]
@@ -52,29 +53,12 @@ def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
                 raise CbnormError(
                     f"'{override.input_line}' names several values: add -m to train each, or name one"
                 )
-        config = compose_run(overrides)
-        _tell_ignored(config, overrides)
+        tell_ignored([compose_run(overrides)], overrides)
         return
     experiment = [text for text in overrides if text.startswith("experiment=") and "," not in text]
     params = compose_sweep_params(experiment) if experiment else {}
-    for combination in itertools.islice(expand(overrides, params), _CHECKED):
-        compose_run(combination)
-
-
-def _tell_ignored(config: RunConfig, overrides: Sequence[str]) -> None:
-    by_choice: dict[str, list[str]] = {}
-    for key in ignored_options(config, overrides):
-        by_choice.setdefault(_choice(config, key), []).append(key)
-    for choice, keys in by_choice.items():
-        print(f"cbnorm: {', '.join(keys)}: ignored by {choice}", file=sys.stderr)
-
-
-def _choice(config: RunConfig, key: str) -> str:
-    """The choice that decides whether an option is read."""
-    group, option = key.split(".")[:2]
-    if group == "optimizer" and any(option in read for read in SCHEDULE_OPTIONS.values()):
-        return f"optimizer.schedule={config.optimizer.schedule}"
-    return f"{group}={getattr(config, group).name}"
+    combinations = itertools.islice(expand(overrides, params), _CHECKED)
+    tell_ignored([compose_run(combination) for combination in combinations], overrides)
 
 
 def job(config: DictConfig) -> float | None:

@@ -8,6 +8,17 @@ from cbnorm.spelling import nearest
 _FLAG = {"true": True, "false": False}
 #: Spellings that people know from other programs.
 _ALIASES = {"dry_run": "dry"}
+#: Words of other commands, for commands whose words are Hydra's too and would be looked for there.
+_ELSEWHERE = {
+    "again": "reproduce",
+    "dry": "campaign",
+    "force": "publish",
+    "jobs": "reproduce and campaign",
+    "out": "reproduce and collect",
+    "rows": "reproduce and campaign",
+    "seeds": "reproduce and campaign",
+    "time_limit": "campaign",
+}
 
 
 def split(
@@ -50,9 +61,21 @@ def take(
         key, equals, value = word.partition("=")
         if equals and key in own:
             options[key] = value
+        elif equals and key in _ELSEWHERE:
+            raise CbnormError(f"'{word}' means nothing to {command}: it is a word of {_ELSEWHERE[key]}")
         else:
             others.append(word)
     return options, others
+
+
+def names(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that name something, such as tables, and Hydra's overrides, in any order.
+
+    >>> names(["dataset=cifar100", "table5"])
+    (['table5'], ['dataset=cifar100'])
+    """
+    overrides = [word for word in words if "=" in word or "/" in word or word.startswith(("+", "~"))]
+    return [word for word in words if word not in overrides], overrides
 
 
 def flag(options: Mapping[str, str], key: str) -> bool:

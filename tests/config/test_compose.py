@@ -3,7 +3,7 @@
 import pytest
 
 from cbnorm.config.canonical import canonical
-from cbnorm.config.compose import compose_run, compose_sweep_params, groups, ignored_options
+from cbnorm.config.compose import compose_run, compose_sweep_params, groups, ignored_options, tell_ignored
 from cbnorm.config.locations import conf_dir
 from cbnorm.runs.plan import choose_rows, expand, plan, read_controls, read_rows
 
@@ -60,6 +60,29 @@ def test_the_declared_hydra_sweep_is_the_published_table() -> None:
 def test_ignored_options_are_named() -> None:
     words = ["norm=bn", "norm.components=5", "norm.eps=0.001"]
     assert ignored_options(compose_run(words), words) == ["norm.components"]
+
+
+@pytest.mark.parametrize(
+    ("words", "ignored"),
+    [
+        ("norm=bn partition=gmm partition.clusters=7", ["partition", "partition.clusters"]),
+        ("norm=scb partition=gmm partition.clusters=7", []),
+        ("norm=scb partition=superclass partition.clusters=7 dataset=cifar100", ["partition.clusters"]),
+        ("norm=scb partition=gmm partition.attribute=species", ["partition.attribute"]),
+        ("norm=bn partition=none", []),
+    ],
+)
+def test_a_partition_that_nobody_reads_is_named(words: str, ignored: list[str]) -> None:
+    assert ignored_options(compose_run(words.split()), words.split()) == ignored
+
+
+def test_of_several_runs_what_none_reads_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["norm.components=5", "norm.eps=0.001", "partition.clusters=4"]
+    tell_ignored([compose_run(["norm=bn", *words]), compose_run(["norm=ln", *words])], words)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["cbnorm: norm.components, partition.clusters: ignored by norm=bn and norm=ln"]
+    tell_ignored([compose_run(["norm=bn", *words]), compose_run(["norm=mn", *words])], words[:2])
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_without_locks_askers_at_the_same_time_do_not_hurt_each_other(tiny, site
 FETCH = """
 import json, sys
 from cbnorm.data import catalog, sources
+from cbnorm.data.entry import Archive, DataFile, DataSet
 files, url, md5 = json.loads(sys.argv[1])
 files = tuple(DataFile(*file) for file in files)
 facts = dict(class_names=("a",), counts={}, image_shape=(1, 1, 1), content={}, folder="tiny-bin", files=files)

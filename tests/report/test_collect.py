@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from cbnorm.cli import main
+from cbnorm.report import reproduce as reproduction
 from cbnorm.report.blocks import Collection
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
@@ -262,3 +264,21 @@ def test_other_images_never_stand_under_the_papers_name() -> None:
     assert collect("table6", [to_usps], filters={}).blocks == []
     (block,) = collect("table6_usps", [to_usps], filters={}).blocks
     assert block.datasets == {"MNIST", "USPS"}
+
+
+@pytest.mark.parametrize(
+    ("words", "custom"),
+    [
+        (["logger=wandb", "logger.project=mine", "trainer.accelerator=cpu", "model.depth=100"], []),
+        (["optimizer.weight_decay=0.1"], ["optimizer.weight_decay=0.1"]),
+    ],
+)
+def test_only_what_changes_runs_makes_a_table_customised(
+    words: list[str], custom: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(reproduction, "sweep", lambda *_, **__: True)
+    monkeypatch.setattr(reproduction, "collect", lambda *_, overrides, **__: seen.append(overrides))
+    monkeypatch.setattr(reproduction, "write", lambda *_: None)
+    assert main(["reproduce", "table5", "budget=smoke", f"store={tmp_path}", *words]) == 0
+    assert seen == [custom]

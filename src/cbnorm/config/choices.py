@@ -17,6 +17,7 @@ from cbnorm.config.options import (
 )
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.partitions.choices import read_options
 
 
 @cache
@@ -98,9 +99,13 @@ def options_read(run: RunConfig) -> dict[str, tuple[str, ...]]:
 
 
 def ignored(run: RunConfig, key: str) -> bool:
-    """Whether what was chosen in a group does not read an option such as ``norm.eps``."""
+    """Whether what was chosen in a group does not read an option such as ``norm.eps``, or a partition."""
     group, _, rest = key.partition(".")
     option = rest.partition(".")[0]
+    if group == "partition":
+        if not needs_clusters(run.norm.name):
+            return bool(option) or run.partition.name != "none"
+        return bool(option) and option not in read_options(run.partition.model_dump())
     read = options_read(run)
     return group in read and bool(option) and option not in {"name", *read[group]}
 

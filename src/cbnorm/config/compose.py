@@ -17,13 +17,10 @@ from pydantic import ValidationError
 
 from cbnorm.config import plugged
 from cbnorm.config.canonical import flatten
-from cbnorm.config.choices import (
-    groups,
-    ignored,
-    refuse_ambiguous,
-)
+from cbnorm.config.choices import groups, ignored, needs_clusters, refuse_ambiguous
 from cbnorm.config.combinations import check_combination
 from cbnorm.config.locations import conf_dir
+from cbnorm.config.options import SCHEDULE_OPTIONS
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.spelling import nearest
@@ -221,6 +218,26 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
 
 
 def ignored_options(run: RunConfig, overrides: Sequence[str]) -> list[str]:
-    """Given options of norm, model, optimizer and task that what is chosen there does not read."""
-    given = (text.lstrip("+").partition("=")[0] for text in overrides)
+    """Given options, or a given partition, that what is chosen does not read."""
+    given = {text.lstrip("+").partition("=")[0] for text in overrides}
     return sorted(key for key in given if ignored(run, key))
+
+
+def tell_ignored(runs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
+    """Say which of the given options none of these runs reads, and because of which choices."""
+    by_choice: dict[str, list[str]] = {}
+    for key in sorted(set.intersection(*(set(ignored_options(run, overrides)) for run in runs))):
+        choices = dict.fromkeys(_choice(run, key) for run in runs)
+        by_choice.setdefault(" and ".join(choices), []).append(key)
+    for choice, keys in by_choice.items():
+        print(f"cbnorm: {', '.join(keys)}: ignored by {choice}", file=sys.stderr)
+
+
+def _choice(run: RunConfig, key: str) -> str:
+    """The choice that decides whether an option is read."""
+    group, _, option = key.partition(".")
+    if group == "partition" and not needs_clusters(run.norm.name):
+        return f"norm={run.norm.name}"
+    if group == "optimizer" and any(option in read for read in SCHEDULE_OPTIONS.values()):
+        return f"optimizer.schedule={run.optimizer.schedule}"
+    return f"{group}={getattr(run, group).name}"

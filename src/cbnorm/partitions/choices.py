@@ -31,6 +31,16 @@ def counted(options: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"withheld": True} if options.get("withheld") else found
 
 
+def read_options(options: Mapping[str, Any]) -> set[str]:
+    """The names of the options that a partition reads."""
+    also = {"name", "withheld"}
+    if options["name"] in METHODS:
+        also.add("seed")
+    elif options["name"] in {"file", "attribute"}:
+        also.add(options["name"])
+    return also | set(_counted(options))
+
+
 def _counted(options: Mapping[str, Any]) -> dict[str, Any]:
     name = options["name"]
     if name in METHODS:

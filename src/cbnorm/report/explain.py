@@ -152,9 +152,11 @@ def _near(
         if record["id"] not in reasons or record["config"]["dataset"]["name"] != dataset:
             continue
         place = {key: record[key] for key in ("protocol", "budget")}
-        configs = row_configs(
-            experiment, [f"dataset={dataset}", *(f"{k}={v}" for k, v in place.items())], ["all"]
-        )
+        words = [f"dataset={dataset}", *(f"{key}={value}" for key, value in place.items())]
+        try:
+            configs = row_configs(experiment, words, ["all"])
+        except CbnormError:
+            continue  # of a budget or protocol that is no more; it must not hide the others
         own = record["identity"]["config"]
         apart = {row: len(differences(canonical(config), own)) for row, config in configs.items()}
         if min(apart, key=lambda row: apart[row]) == label:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cbnorm.config.canonical import PLACE_OF_EXECUTION
+from cbnorm.config.compose import tell_ignored
 from cbnorm.errors import CbnormError
 from cbnorm.report.collect import collect
 from cbnorm.report.commands import write
@@ -12,12 +12,10 @@ from cbnorm.runs.packing import parse_jobs
 from cbnorm.runs.plan import find_experiment, parse_seeds, plan
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import sweep
-from cbnorm.words import flag, take
+from cbnorm.words import flag, names, take
 
-#: Overrides that leave a table what it is.
-_PRESETS = frozenset({"dataset", "protocol", "budget", "store", "logger"}) | {
-    f"trainer.{option}" for option in PLACE_OF_EXECUTION
-}
+#: Overrides that choose a table's place among its blocks, and where images and runs lie.
+_PLACES = frozenset({"dataset", "dataset.folder", "protocol", "budget", "store"})
 
 
 def reproduce(words: Sequence[str]) -> int:
@@ -31,17 +29,30 @@ def reproduce(words: Sequence[str]) -> int:
         CbnormError: What was asked is refused, or no run can work.
     """
     own, others = take(words, "reproduce", ["seeds", "jobs", "rows", "out"], ["again"])
-    if not others or "=" in others[0]:
+    plain, overrides = names(others)
+    tables = [find_experiment(name) for name in plain]
+    if not tables:
         raise CbnormError("which table? write cbnorm reproduce table5")
-    experiment, overrides = find_experiment(others[0]), others[1:]
+    if len(tables) > 1:
+        raise CbnormError(
+            f"that is {len(tables)} tables: name one, or write cbnorm campaign {','.join(tables)}"
+        )
+    experiment = tables[0]
     labels = own["rows"].split(",") if "rows" in own else []
-    planned = plan(experiment, overrides, seeds=parse_seeds(own.get("seeds", "0")), labels=labels)
+    seeds = parse_seeds(own.get("seeds", "0"))
+    planned = plan(experiment, overrides, seeds=seeds, labels=labels)
+    tell_ignored([item.config for item in planned], overrides)
     first = planned[0].config
     store = Store(first.store)
     again = flag(own, "again")
     complete = sweep(planned, store, jobs=parse_jobs(own.get("jobs")), again=again)
     filters = {"dataset": first.dataset.name, "protocol": first.protocol, "budget": first.budget}
-    custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in _PRESETS]
+    custom = [text for text in overrides if text.lstrip("+").partition("=")[0] not in _PLACES]
+    if custom:
+        kept = [text for text in overrides if text not in custom]
+        own_runs = {item.id for item in plan(experiment, kept, seeds=seeds, labels=labels)}
+        # What changes no run leaves the table what it is.
+        custom = [] if own_runs == {item.id for item in planned} else custom
     # What some control changes may be among the overrides, which then go for the rows that were trained.
     shown = ["rows", *labels] if custom else ["all"]
     evidence = Evidence([store])

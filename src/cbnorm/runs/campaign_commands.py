@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cbnorm.config.compose import tell_ignored
 from cbnorm.errors import CbnormError
 from cbnorm.runs.campaign import Part, carry_out, in_order, limit_of, plan_campaign, survey
 from cbnorm.runs.interruption import RunInterruptedError
@@ -11,7 +12,7 @@ from cbnorm.runs.packing import Jobs, parse_jobs
 from cbnorm.runs.plan import find_experiment, parse_seeds
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import default_jobs
-from cbnorm.words import flag, take
+from cbnorm.words import flag, names, take
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def campaign(words: Sequence[str]) -> int:
     began = time.monotonic()
     asked = read(words)
     planned = plan_campaign(asked.experiments, asked.overrides, seeds=asked.seeds, labels=asked.labels)
+    tell_ignored([item.config for item in planned], asked.overrides)
     store = Store(planned[0].config.store)
     parts = survey(planned, store)
     jobs = asked.jobs if isinstance(asked.jobs, int) else default_jobs(planned)
@@ -63,13 +65,12 @@ def read(words: Sequence[str]) -> Asked:
         CbnormError: One line that says which word is wrong.
     """
     own, others = take(words, "campaign", ["experiment", "seeds", "rows", "jobs", "time_limit"], ["dry"])
-    overrides = [word for word in others if "=" in word or "/" in word or word.startswith(("+", "~"))]
-    plain = [word for word in others if word not in overrides]
-    names = [name for text in (*plain, own.get("experiment", "")) for name in text.split(",") if name]
-    if not names:
+    plain, overrides = names(others)
+    tables = [name for text in (*plain, own.get("experiment", "")) for name in text.split(",") if name]
+    if not tables:
         raise CbnormError("which table? write cbnorm campaign table5, or several: table5,ucb_forms")
     return Asked(
-        experiments=list(dict.fromkeys(find_experiment(name) for name in names)),
+        experiments=list(dict.fromkeys(find_experiment(name) for name in tables)),
         overrides=overrides,
         seeds=parse_seeds(own.get("seeds", "0")),
         labels=own["rows"].split(",") if "rows" in own else [],

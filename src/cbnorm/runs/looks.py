@@ -69,7 +69,9 @@ def _kept(record: Record, folder: Path) -> list[tuple[int, int, str]]:
     moments = [entry for entry in record["metrics"]["moments"] if entry["percent"]]
     found = [(m["percent"], m["best_epoch"], weights.MOMENT.format(percent=m["percent"])) for m in moments]
     earlier = [kept for kept in found if kept[0] < 100 and (folder / kept[2]).is_file()]
-    return [*earlier, (100, moments[-1]["best_epoch"], weights.NAME)]
+    # A run that diverged before its first moment was read then.
+    last = record["metrics"]["moments"][-1]
+    return [*earlier, (100, last["best_epoch"], weights.NAME)]
 
 
 def _moment(

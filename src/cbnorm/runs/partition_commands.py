@@ -17,6 +17,7 @@ from cbnorm.partitions import Assignment, measures
 from cbnorm.partitions.given import file_ids, write_ids
 from cbnorm.partitions.sheet import contact_sheet
 from cbnorm.runs.build import build_network, load_data
+from cbnorm.runs.device import exact_float32, training_device
 from cbnorm.runs.partitioning import assigned, splits_of
 from cbnorm.runs.plan import expand
 from cbnorm.words import take
@@ -122,8 +123,8 @@ def _assigned(config: RunConfig, data: ImageData) -> Assignment:
     """The ids of a config, told in a few lines."""
     # The same as in training, so that a run finds what was fitted here.
     torch.set_num_threads(config.trainer.threads)
-    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
+    exact_float32()
+    device = training_device(config)
     began = time.monotonic()
     found = assigned(config, data, device, lambda other: build_network(other, data.num_classes))
     _tell(found, data, time.monotonic() - began)

@@ -75,7 +75,9 @@ def _logger(record: Record) -> dict[str, str]:
 
 
 def _project(record: Record, project: str) -> str:
-    return project or os.environ.get("WANDB_PROJECT") or _logger(record).get("project") or "cbnorm"
+    logger = _logger(record)
+    own = logger.get("project") if logger.get("name") == "wandb" else None
+    return project or own or os.environ.get("WANDB_PROJECT") or "cbnorm"
 
 
 def _unsent(store: Store, records: Sequence[Record], project: str) -> list[Record]:

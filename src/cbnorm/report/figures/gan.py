@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
-from cbnorm.report.figures.histories import runs_of
+from cbnorm.report.figures.histories import runs_of, seed_of
 from cbnorm.report.figures.material import Made, Material, place, slug
 from cbnorm.report.figures.style import legend, mark
 from cbnorm.report.ledger import PaperCell, read_paper
@@ -123,6 +123,7 @@ def samples(material: Material) -> Made:
 
 def _samples(block: Block, material: Material) -> Drawing | None:
     shown: list[tuple[str, str, Path]] = []
+    seeds: set[int] = set()
     for row in block.rows:
         runs = runs_of(row)
         folder = material.evidence.folder(runs[0]) if runs and not row.control else None
@@ -130,14 +131,15 @@ def _samples(block: Block, material: Material) -> Drawing | None:
         own = [path for path in grids if "_batch_" not in path.name]
         if own:
             shown.append((row.label, runs[0], own[-1]))
+            seeds.add(seed_of(row))
     if not shown:
         return None
     lines = [{"row": label, "run": run, "file": path.name} for label, run, path in shown]
     return Drawing(
         slug("fig11", block.dataset, block.budget, block.protocol),
         f"Fig. 11: samples, {place(block)}",
-        "Samples of the last weights in evaluation mode, from the same latent vectors for all rows, seed "
-        "0; the first 64, none chosen.",
+        "Samples of the last weights in evaluation mode, from the same latent vectors for all rows of a seed "
+        f"({', '.join(map(str, sorted(seeds)))}); the first 64, none chosen.",
         f"Grids of generated images of {', '.join(label for label, _, _ in shown)}.",
         lines,
         lambda figure: _grids(figure, shown),

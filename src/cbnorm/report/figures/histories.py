@@ -27,6 +27,11 @@ def runs_of(row: TableRow) -> tuple[str, ...]:
     return max((cell.runs for cell in row.cells), key=len, default=())
 
 
+def seed_of(row: TableRow) -> int:
+    """The seed of the first of these runs."""
+    return max(row.cells, key=lambda cell: len(cell.runs)).seeds[0]
+
+
 def curve(evidence: Evidence, runs: Sequence[str], *keys: str) -> Curve | None:
     """A quantity of the history by epoch, over the runs that have it; None if no run has it.
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cbnorm.report.blocks import Block, TableRow
@@ -15,9 +14,6 @@ from cbnorm.runs.files import read_arrays
 
 Look = dict[str, NDArray[Any]]
 _WANTED = ("bn", "mn", "scb_base", "scb", "ucb")
-#: A network that was looked at is right or wrong where its record is for this share of images at least, for
-#: rounding changes few answers; the same run trained again by other kernels agrees on fewer.
-_SAME = 0.95
 
 
 class Sight(NamedTuple):
@@ -67,18 +63,8 @@ def _seen(rows: list[TableRow], material: Material) -> Iterator[Sight]:
     for row in rows:
         for run in runs_of(row):
             if look := read_arrays(material.looks / f"{run}.npz"):
-                yield Sight(row, run, look, _trained_again(run, look, material))
+                yield Sight(row, run, look, material.evidence.trained_again(run, look))
                 break
-
-
-def _trained_again(run: str, look: Look, material: Material) -> bool:
-    """Whether the network that was looked at gives other answers than those which lie beside the record."""
-    moments = material.records.get(run, {}).get("metrics", {}).get("moments")
-    known = material.evidence.correct(run, moments[-1]["epoch"], "best") if moments else None
-    if known is None:
-        return False
-    right = look["predicted"][-1] == look["labels"]
-    return bool(np.mean(right == known[: len(right)]) < _SAME)
 
 
 def remarks(seen: list[Sight]) -> str:
