@@ -21,8 +21,8 @@ from cbnorm.report.policy import (
     REACHED_OTHERS,
     all_of,
     any_of,
-    compare,
     decide,
+    directions,
     looks,
 )
 from cbnorm.report.statistics import (
@@ -182,11 +182,12 @@ def test_looks_together_spend_no_more_than_is_allowed() -> None:
 def test_equality_needs_both_sides_and_its_contrary_one() -> None:
     draw = np.random.default_rng(3)
     same, apart = draw.standard_normal((2, 20)) * 0.1, draw.standard_normal((2, 20)) * 0.1 + [[0], [3]]
-    inside, outside = (
-        compare(values, [1, -1], np.empty((0, 20)), margin=1, equivalence=True) for values in (same, apart)
+    (inside_for, inside_against), (outside_for, outside_against) = (
+        directions(estimate(values, [1, -1], np.empty((0, 20)))[0], 1, 0, equivalence=True)
+        for values in (same, apart)
     )
-    assert float(inside.supports) < 1e-6 < 0.5 < float(inside.refutes)
-    assert float(outside.refutes) < 1e-6 < 0.5 < float(outside.supports)
+    assert float(inside_for) < 1e-6 < 0.5 < float(inside_against)
+    assert float(outside_against) < 1e-6 < 0.5 < float(outside_for)
 
 
 def test_all_is_as_sure_as_its_worst_part_and_any_as_its_best() -> None:

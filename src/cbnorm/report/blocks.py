@@ -165,6 +165,11 @@ class Block:
         return f"{self.dataset} ({self.images:,} training images)"
 
     @property
+    def place(self) -> str:
+        """Data, budget and protocol, in words."""
+        return f"{self.title}, budget {self.budget}, protocol {self.protocol}"
+
+    @property
     def filled(self) -> bool:
         """Whether any run is in it."""
         return any(cell.values for row in self.rows for cell in row.cells)

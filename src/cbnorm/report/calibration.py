@@ -13,8 +13,8 @@ from itertools import islice
 
 import numpy as np
 
-from cbnorm.report.policy import ALPHA, compare, decide, looks
-from cbnorm.report.statistics import power
+from cbnorm.report.policy import ALPHA, decide, directions, looks
+from cbnorm.report.statistics import estimate, power
 
 DATA_SETS, ROWS, FIRST_SEEDS = 3, 10, 5
 MARGIN = 0.2
@@ -133,8 +133,8 @@ def _values(
 
 def _test(values: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     others = [row for row in range(ROWS) if row not in (a, b)]
-    tested = compare(values[:, [a, b]], [1.0, -1.0], values[:, others], margin=MARGIN)
-    return tested.supports, tested.refutes, tested.pairs
+    found, pairs = estimate(values[:, [a, b]], [1.0, -1.0], values[:, others])
+    return *directions(found, MARGIN, 0.0, equivalence=False), pairs
 
 
 def page(tables: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cbnorm.report.endpoints import PRIMARY_METRIC
 from cbnorm.report.policy import looks
 from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, apart_from_runs, budget_is_full
+from cbnorm.report.words import number
 from cbnorm.runs.files import write_bytes
 
 _HEAD = [
@@ -45,9 +46,9 @@ def _line(told: Verdict) -> list[object]:
     published = claim.gap if budget_is_full(told) else None
     lead = [claim.id, claim.where, claim.what, told.budget, told.protocol, told.told, told.remark]
     counts = [told.seeds, claim.seeds, told.used]
-    numbers = [_text(value, claim.digits) for value in (told.difference, told.low, told.high)]
-    chances = [_text(value, 4) for value in (told.supports, told.refutes)]
-    rest = [_text(told.detectable, claim.digits), told.needed or "", _text(published, claim.digits)]
+    numbers = [number(value, claim.digits) for value in (told.difference, told.low, told.high)]
+    chances = [number(value, 4) for value in (told.supports, told.refutes)]
+    rest = [number(told.detectable, claim.digits), told.needed or "", number(published, claim.digits)]
     rest += [f"{claim.margin:g}"]
     return [*lead, *counts, *numbers, *chances, told.method, *rest, " ".join(told.runs)]
 
@@ -116,7 +117,7 @@ def _row(told: Verdict) -> str:
     claim = told.claim
     seeds = f"{told.used or told.seeds} of {claim.seeds}" if told.seeds else ""
     cells = [f"`{claim.id}`", claim.what, told.told, interval_of(told)]
-    cells += [_text(told.supports, 4), _text(told.refutes, 4), seeds, remark_of(told)]
+    cells += [number(told.supports, 4), number(told.refutes, 4), seeds, remark_of(told)]
     return f"| {' | '.join(cells)} |"
 
 
@@ -155,7 +156,3 @@ def _wanted(told: Verdict) -> str:
         return f"{count} would find the published {claim.gap:g}"
     unit = " point" + "s" * (gap != 1) if claim.metric == PRIMARY_METRIC else ""
     return f"{count} would find {'' if unit else 'a difference of '}{gap:g}{unit}"
-
-
-def _text(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

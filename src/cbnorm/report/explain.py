@@ -12,7 +12,7 @@ from cbnorm.report.ledger import read_paper
 from cbnorm.report.places import find_place
 from cbnorm.report.repeat import command
 from cbnorm.report.statistics import mean_interval, summary
-from cbnorm.report.words import digits_of
+from cbnorm.report.words import digits_of, number
 from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
 from cbnorm.spelling import nearest
 
@@ -70,9 +70,7 @@ def _published(experiment: str, title: str, label: str, percent: int) -> str:
     for cell in read_paper(experiment):
         place = (cell.dataset, cell.row, endpoint.percent(cell.moment), cell.metric)
         if place == (title, label, percent, endpoint.metric):
-            return (
-                f"published: {_number(cell.value, digits_of(cell.metric, cell.value))} {cell.note}".rstrip()
-            )
+            return f"published: {number(cell.value, digits_of(cell.metric, cell.value))} {cell.note}".rstrip()
     return "published: nothing"
 
 
@@ -80,16 +78,16 @@ def _behind(block: Block, row: TableRow, percent: int, evidence: Evidence) -> It
     best, last = (row.cell(percent, reading) for reading in ("best", "last"))
     if best is None or last is None:
         moments = ", ".join(str(cell.percent) for cell in row.main)
-        yield f"{_title(block)}: no reading there; there are readings at {moments} %"
+        yield f"{block.place}: no reading there; there are readings at {moments} %"
         return
     marks = "".join(f", {mark}: {MARKS[mark]}" for mark in row.marks)
-    yield f"{_title(block)}, epoch {best.epoch}{marks}"
+    yield f"{block.place}, epoch {best.epoch}{marks}"
     yield f"  {'run':<12}  seed  {'best on validation':>18}  {'last':>6}  code          hardware"
     records = {record["id"]: record for record in evidence.records.all}
     others = dict(zip(last.runs, last.values, strict=True))
     digits = digits_of(best.metric, best.mean)
     for run, seed, value in zip(best.runs, best.seeds, best.values, strict=True):
-        own, other = _number(value, digits), _number(others.get(run), digits)
+        own, other = number(value, digits), number(others.get(run), digits)
         origin = _origin(records[run]) + (", diverged" if run in row.diverged else "")
         yield f"  {run}  {seed:>4}  {own:>18}  {other:>6}  {origin}"
     yield f"  {row_summary(best)}"
@@ -110,14 +108,6 @@ def _apart(row: TableRow, records: Sequence[Record]) -> str:
         if key != "seed"
     }
     return ", ".join(sorted(found)) or "none"
-
-
-def _title(block: Block) -> str:
-    return f"{block.title}, budget {block.budget}, protocol {block.protocol}"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def row_summary(cell: Cell) -> str:

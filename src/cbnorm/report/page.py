@@ -121,10 +121,6 @@ def _missing(entry: Collected) -> Missing | None:
     if entry.runnable and not any(block.budget == "full" for block in found.blocks):
         of_paper = "the paper's full budget" if entry.verdicts else "budget full"
         lines.append(f"nothing at {of_paper}")
-    lines += [
-        f"{block.title}, budget {block.budget}, protocol {block.protocol}: {block.empty} cells are empty"
-        for block in found.blocks
-        if block.empty
-    ]
+    lines += [f"{block.place}: {block.empty} cells are empty" for block in found.blocks if block.empty]
     wanted = f"cbnorm reproduce {name} budget=full seeds=0..4" if entry.runnable else ""
     return Missing(titled(name), lines, wanted) if lines else None

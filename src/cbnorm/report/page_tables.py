@@ -81,7 +81,7 @@ def shown_tables(entry: Collected, material: Material) -> list[ShownBlock]:
     """The tables of an experiment, every number with where it comes from."""
     return [
         ShownBlock(
-            f"{block.title}, budget {block.budget}, protocol {block.protocol}",
+            block.place,
             heads_of(block),
             unit(block),
             [_row(block, row, material) for row in block.rows],

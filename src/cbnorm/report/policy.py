@@ -1,20 +1,11 @@
 """The rules by which differences become verdicts, fixed before looking. docs/statistics.md says why."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cbnorm.report.statistics import (
-    Array,
-    Estimate,
-    estimate,
-    holm,
-    p_above,
-    p_below,
-    power,
-)
+from cbnorm.report.statistics import Array, Estimate, holm, p_above, p_below, power
 
 #: Chance per family of claims and direction that any verdict is false, all looks together.
 ALPHA = 0.05
@@ -67,48 +58,15 @@ def look_that_finds(
     return next(enough, 0)
 
 
-@dataclass(frozen=True)
-class Tested:
-    """One comparison at one look: p-values of both directions, before correction.
-
-    Attributes:
-        found: The estimate with its error.
-        supports: Against "the claim does not hold".
-        refutes: Against "the claim holds by its margin".
-        pairs: Where seeds were compared one by one.
-    """
-
-    found: Estimate
-    supports: Array
-    refutes: Array
-    pairs: NDArray[np.bool_]
-
-
-def compare(
-    values: ArrayLike,
-    weights: ArrayLike,
-    bystanders: ArrayLike,
-    *,
-    margin: float,
-    at_least: float = 0.0,
-    equivalence: bool = False,
-) -> Tested:
-    """Test one claimed difference; shapes as in :func:`cbnorm.report.statistics.estimate`.
+def directions(found: Estimate, margin: float, at_least: float, *, equivalence: bool) -> tuple[Array, Array]:
+    """P-values in favour of a claim and against it, before correction.
 
     Args:
-        values: Values of the compared rows.
-        weights: What is added and subtracted; the claim says that the sum is positive, or almost zero.
-        bystanders: Values of other rows.
+        found: The estimated difference; the claim says that it is positive, or almost zero.
         margin: What counts as a difference.
-        at_least: The claimed size, where the claim names one.
+        at_least: The claimed size, where the claim names one; else 0.
         equivalence: The claim is that the difference lies within the margin (two one-sided tests).
     """
-    found, pairs = estimate(values, weights, bystanders)
-    return Tested(found, *directions(found, margin, at_least, equivalence=equivalence), pairs)
-
-
-def directions(found: Estimate, margin: float, at_least: float, *, equivalence: bool) -> tuple[Array, Array]:
-    """P-values in favour of a claim and against it."""
     if equivalence:
         inside = np.maximum(p_above(found, -margin), p_below(found, margin))
         outside = 2 * np.minimum(p_above(found, margin), p_below(found, -margin))

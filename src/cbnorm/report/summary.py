@@ -84,8 +84,7 @@ def _write(entry: Collected, out: Path) -> list[str]:
         lines = [f"{found.experiment}:"]
     for block in found.blocks:
         total = sum(len(row.main) for row in block.rows if not row.control)
-        title = f"{block.title}, budget {block.budget}, protocol {block.protocol}"
-        lines.append(f"  {title}: {total - block.empty} of {total} cells")
+        lines.append(f"  {block.place}: {total - block.empty} of {total} cells")
     if entry.verdicts:
         lines.append(f"  {tally(entry.verdicts)}")
     if found.left_out:

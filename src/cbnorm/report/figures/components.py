@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import runs_of, seed_of
-from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.material import Made, Material, slug
 from cbnorm.report.figures.style import FOREGROUND
 from cbnorm.runs.files import read_arrays
 
@@ -60,7 +60,7 @@ def _figure(block: Block, row: TableRow, material: Material) -> Drawing | None:
     )
     return Drawing(
         slug("fig14", row.label, block.dataset, block.budget, block.protocol),
-        f"Fig. 14: principal components, {row.label}, {place(block)}",
+        f"Fig. 14: principal components, {row.label}, {block.place}",
         f"Features that the last linear layer sees of the test images, seed {seed_of(row)}. Diagonal: "
         "histogram, and the normal density of the same mean and deviation. Elsewhere: pairs, coloured by the "
         f"{words}, {hint} Share of each component's variance that lies between them: {shares}.",

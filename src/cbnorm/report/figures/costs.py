@@ -6,7 +6,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.costs import conditions, read_ratios
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
-from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.material import Made, Material, slug
 from cbnorm.report.figures.style import mark
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _figure(block: Block, material: Material) -> Drawing | None:
         return None
     return Drawing(
         slug("cost", block.dataset, block.budget, block.protocol),
-        f"Cost against accuracy, {place(block)}",
+        f"Cost against accuracy, {block.place}",
         "A mark is a run; hollow at the larger learning rate. Left: seconds of training as recorded beside "
         f"other work, which {_spread(lines)}compare no layers. Right: time of the layer alone, forward and "
         "backward, relative to batch normalization in one of the measurements of results/bench "

@@ -9,7 +9,7 @@ from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import curve, ended_early, runs_of
-from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.material import Made, Material, slug
 from cbnorm.report.figures.style import legend, mark
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _figure(block: Block, evidence: Evidence) -> Drawing:
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return Drawing(
         slug("fig3-5" if numbered else "errors", block.dataset, block.budget, block.protocol),
-        ("Fig. 3 to 5: errors" if numbered else "Errors") + f" over training, {place(block)}",
+        ("Fig. 3 to 5: errors" if numbered else "Errors") + f" over training, {block.place}",
         "Lines: error on the validation images after every epoch, mean over seeds, with the range shaded. "
         "Marks: error on the test images of the weights with the best validation accuracy so far, read at "
         f"four moments only, side by side; n = {count} per row. The first epochs may lie above the axis."

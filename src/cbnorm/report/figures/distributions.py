@@ -7,7 +7,7 @@ import numpy as np
 from cbnorm.report.blocks import Block
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.looks import Look, Sight, each, name_of, nothing, remarks
-from cbnorm.report.figures.material import Made, Material, place
+from cbnorm.report.figures.material import Made, Material
 from cbnorm.report.figures.style import FOREGROUND
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _distributions(block: Block, kind: str, seen: list[Sight]) -> list[Drawing]:
     )
     drawing = Drawing(
         name_of("2", block, kind),
-        f"Fig. 2: distributions after the replaced layer, {place(block)}, {kind}",
+        f"Fig. 2: distributions after the replaced layer, {block.place}, {kind}",
         "Values of seven channels for a batch of 256 test images in evaluation mode: histogram, mixture "
         "of three components fitted to each channel (solid) and its components (dashed), from the 0.5th "
         "to the 99.5th percentile. g: skewness, k: excess kurtosis, D: Kolmogorov-Smirnov distance to "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import runs_of, seed_of
-from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.material import Made, Material, slug
 from cbnorm.report.figures.style import legend, mark
 from cbnorm.report.ledger import PaperCell, read_paper
 
@@ -55,7 +55,7 @@ def _distances(block: Block) -> Drawing | None:
     beside = read_off if published else ""
     return Drawing(
         slug("fig10", block.dataset, block.budget, block.protocol),
-        f"Fig. 10: distance of generated images, {place(block)}",
+        f"Fig. 10: distance of generated images, {block.place}",
         "Lower is better. Filled marks: samples made in evaluation mode; hollow: by the statistics of "
         "their own batch. The dotted line, where there is one, is what as many held-out real images get. "
         "Each distance is named after its features; only FID can be set beside the paper's. "
@@ -137,7 +137,7 @@ def _samples(block: Block, material: Material) -> Drawing | None:
     lines = [{"row": label, "run": run, "file": path.name} for label, run, path in shown]
     return Drawing(
         slug("fig11", block.dataset, block.budget, block.protocol),
-        f"Fig. 11: samples, {place(block)}",
+        f"Fig. 11: samples, {block.place}",
         "Samples of the last weights in evaluation mode, from the same latent vectors for all rows of a seed "
         f"({', '.join(map(str, sorted(seeds)))}); the first 64, none chosen.",
         f"Grids of generated images of {', '.join(label for label, _, _ in shown)}.",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import COLUMN, Drawing, Line
-from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.material import Made, Material, slug
 from cbnorm.report.figures.style import mark
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _figure(block: Block) -> Drawing:
     seeds = f"seed{'s' * (len(shared) > 1)} {', '.join(shared)}, which all have" if shared else "all seeds"
     return Drawing(
         slug("k-sweep", block.dataset, block.budget, block.protocol),
-        f"Number of clusters or components, {place(block)}",
+        f"Number of clusters or components, {block.place}",
         "Test accuracy of the weights with the best validation accuracy at learning rate 0.001. Lines and "
         f"large marks: the mean over {seeds}; faint marks: every seed, of which some K have more. "
         "One cluster of SCB-Norm is one learned affine map; one component of UCB-Norm is batch normalization "

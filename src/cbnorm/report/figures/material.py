@@ -65,8 +65,3 @@ def slug(*words: str) -> str:
     """
     joined = "-".join(word for word in words if word).lower()
     return "".join(sign if sign.isalnum() else "-" for sign in joined)
-
-
-def place(block: Block) -> str:
-    """Data, budget and protocol of a block, in words."""
-    return f"{block.title}, budget {block.budget}, protocol {block.protocol}"

@@ -10,7 +10,7 @@ from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.histories import curve, ended_early, runs_of
-from cbnorm.report.figures.material import Made, Material, place, slug
+from cbnorm.report.figures.material import Made, Material, slug
 from cbnorm.report.figures.style import legend, mark
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _densenet(block: Block, material: Material) -> Drawing | None:
         "All rows have one schedule of the rate. The test images are read "
         "after every epoch for these curves only; nothing is selected by them."
     )
-    title = f"Fig. 6 to 8: DenseNet, {place(block)}"
+    title = f"Fig. 6 to 8: DenseNet, {block.place}"
     name = slug("fig6-8", block.dataset, block.budget, block.protocol)
     return _drawing(name, title, caption, panels, 4, material.evidence)
 
@@ -101,7 +101,7 @@ def _gradients(block: Block, material: Material) -> list[Drawing]:
             f"augmented batch per epoch, at rate {rate:g}: the largest tensor, and the mean over tensors "
             "with a band up to one standard deviation over tensors. Bands may leave the axis."
         )
-        title = f"Fig. 12: variance of gradients of the {of}, {place(block)}"
+        title = f"Fig. 12: variance of gradients of the {of}, {block.place}"
         name = slug("fig12", of, block.dataset, block.budget, block.protocol)
         made.append(_drawing(name, title, caption, panels, 2, material.evidence))
     return [drawing for drawing in made if drawing]
@@ -125,7 +125,7 @@ def _vit(block: Block, material: Material) -> Drawing | None:
         "one that knows the superclass and guesses among its classes the lower one's: there the paper's "
         "rows that are told the superclass begin on validation images."
     )
-    title = f"Fig. 13: losses of the ViT, {place(block)}"
+    title = f"Fig. 13: losses of the ViT, {block.place}"
     name = slug("fig13", block.dataset, block.budget, block.protocol)
     return _drawing(name, title, caption, panels, 2, material.evidence)
 

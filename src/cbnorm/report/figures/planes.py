@@ -10,7 +10,7 @@ from cbnorm.data.superclasses import CIFAR100
 from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.figures.drawing import PAGE, Drawing, Line
 from cbnorm.report.figures.looks import Look, Sight, each, name_of, nothing, remarks
-from cbnorm.report.figures.material import Made, Material, place
+from cbnorm.report.figures.material import Made, Material
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def _planes(number: str, block: Block, kind: str, seen: list[Sight]) -> list[Dra
     lines = [line for row, run, look, _ in seen for line in _scores(row, run, look)]
     final = [line for line in lines if line["percent"] == 100]
     name = name_of(number, block, kind)
-    title = f"Fig. {number}: what the last layer sees, {place(block)}, {kind}"
+    title = f"Fig. {number}: what the last layer sees, {block.place}, {kind}"
     basis = _basis(seen, final[0]["images"])
     drawings = [
         Drawing(
