@@ -36,7 +36,12 @@ def ended(store: Store, status: str) -> str:
     config = CONFIG.model_dump(exclude={"store"})
     known = {"experiment": None, "protocol": "sound", "budget": "smoke", "identity": identity(CONFIG)}
     store.open_run(run, known | {"config": config})
-    outcome = {"error": {"message": "burst"}} if status == "failed" else {"metrics": {"moments": []}}
+    outcome: dict[str, Any] = {
+        "data": {"name": "Digits", "images": {"train": 12}},
+        "metrics": {"moments": []},
+    }
+    if status == "failed":
+        outcome = {"error": {"message": "burst"}}
     record = {"layout": 1, "id": run, "status": status, "config": config} | known | outcome
     (store.folder(run) / "record.json").write_text(json.dumps(record))
     return run

@@ -26,7 +26,7 @@ def problem(content: Record, run: str) -> str | None:
 
 
 def _names(content: Record, _run: str) -> str | None:
-    if content.get("status") not in TERMINAL | {None}:
+    if content.get("status", "") not in TERMINAL | {None}:
         return "no terminal status"
     for key in ("protocol", "budget"):
         if not isinstance(content.get(key), str):
@@ -40,8 +40,10 @@ def _identity(content: Record, run: str) -> str | None:
     identity = content.get("identity")
     if not isinstance(identity, dict) or not isinstance(identity.get("config"), dict):
         return "no identity"
-    dataset = _at(content, "config", "dataset", "name")
-    if not isinstance(dataset, str) or not isinstance(_at(identity, "config", "seed"), int):
+    names = (_at(content, "config", group, "name") for group in ("dataset", "model", "norm", "task"))
+    if not all(isinstance(name, str) for name in names) or not isinstance(
+        _at(identity, "config", "seed"), int
+    ):
         return "no config"
     if not content.get("id") == digest(identity) == run:
         return "its id is not that of its content"
@@ -53,14 +55,21 @@ def _outcome(content: Record, _run: str) -> str | None:
         return None if isinstance(_at(content, "error", "message"), str) else "no error"
     if content["status"] is None:
         return None
+    images = _at(content, "data", "images", "train")
+    if not isinstance(_at(content, "data", "name"), str) or not isinstance(images, int):
+        return "no data"
     moments = _at(content, "metrics", "moments")
     if not isinstance(moments, list):
         return "no metrics"
-    for entry in moments:
-        if not isinstance(_at(entry, "percent"), int | None) or not isinstance(_at(entry, "epoch"), int):
-            return "a moment without a place"
-        if not all(_is_reading(_at(entry, reading)) for reading in ("best", "last")):
-            return "a moment without a reading, or an accuracy that is not in per cent"
+    return next((wrong for entry in moments if (wrong := _moment(entry))), None)
+
+
+def _moment(entry: Any) -> str | None:
+    percent, epoch = _at(entry, "percent"), _at(entry, "epoch")
+    if not isinstance(percent, int | None) or not isinstance(epoch, int) or "percent" not in entry:
+        return "a moment without a place"
+    if not all(_is_reading(_at(entry, reading)) for reading in ("best", "last")):
+        return "a moment without a reading, or an accuracy that is not in per cent"
     return None
 
 
