@@ -55,7 +55,7 @@ def check_matrix(data: Tensor, name: str = "data") -> None:
 
 def check_number(k: int, points: int) -> None:
     """Raise ValueError unless ``k`` centres or components can be found among so many points."""
-    if not isinstance(k, int) or not 1 <= k <= points:
+    if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= points:
         raise ValueError(f"k must be an integer between 1 and the number of points, {points}, not {k!r}")
 
 
