@@ -144,6 +144,7 @@ def put(folder: Path, seed: int = 0, *, logger: str = "csv", ended: bool = True)
         reading = {"accuracy": 80.0, "loss": 0.5}
         moments = [{"percent": 100, "epoch": 4, "best_epoch": 3, "best": reading, "last": reading}]
         outcome = {"status": "done", "epochs": 4, "metrics": {"moments": moments}}
+        outcome["data"] = {"name": "CIFAR-10", "images": {"train": 12}}
         (store.folder(run) / "record.json").write_text(json.dumps({"layout": 1, "id": run} | known | outcome))
     return run
 

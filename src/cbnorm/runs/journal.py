@@ -95,7 +95,7 @@ class Journal(lightning.Callback):
         self.arrays, self.files = state_dict["arrays"], state_dict["files"]
         self.best = state_dict["best"]
         self.diverged = state_dict["diverged"]
-        self.commits = [*state_dict.get("commits", []), *self.commits]
+        self.commits = list(dict.fromkeys([*state_dict.get("commits", []), *self.commits]))
         self._seconds_before = state_dict["seconds"]
         self.earlier = sum(sum(row["seconds"].values()) for row in self.history) + self._seconds_before
 

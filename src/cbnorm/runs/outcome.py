@@ -88,7 +88,7 @@ def trained(
 
 def _earlier(commits: Sequence[str], versions: Mapping[str, str]) -> dict[str, str]:
     """Other commits at which a run was trained that went on from checkpoints."""
-    others = [commit for commit in dict.fromkeys(commits) if commit != versions.get("commit")]
+    others = [commit for commit in commits if commit != versions.get("commit")]
     return {"earlier_commits": ", ".join(others)} if others else {}
 
 
