@@ -141,11 +141,13 @@ def test_rows_that_do_not_vary_tell_nothing_of_correlation() -> None:
 def test_one_part_refutes_that_all_hold_though_others_were_never_run(
     judged: Judged, making: SimpleNamespace
 ) -> None:
-    told = judged(making.table({"SCB-Norm-base-1": LOW, "BN-1": HIGH}))
-    assert told["c10-base-1-bn"].verdict == "refuted"
+    rows = {"SCB-Norm-base-1": LOW, "UCB-Norm-1": [value + 1 for value in HIGH], "BN-1": HIGH}
+    told = judged(making.table(rows))
+    worst, other = told["c10-base-1-bn"], told["c10-ucb-1-bn"]
+    assert (worst.verdict, other.verdict) == ("refuted", "supported")
     assert (told["consistent"].verdict, told["consistent"].used) == ("refuted", 5)
-    assert told["consistent"].difference == pytest.approx(told["c10-base-1-bn"].difference)
-    assert set(told["consistent"].runs) == set(told["c10-base-1-bn"].runs)
+    assert told["consistent"].difference == pytest.approx(worst.difference)
+    assert set(told["consistent"].runs) == {*worst.runs, *other.runs}
 
 
 def test_parts_that_hold_leave_a_claim_about_all_open(judged: Judged, making: SimpleNamespace) -> None:

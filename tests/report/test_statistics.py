@@ -164,6 +164,13 @@ def test_power_grows_with_seeds_however_large_the_difference() -> None:
     assert [seeds_needed(2.0, sd * 2**0.5, 0.05 / 72) for sd in (0.8, 0.815, 0.82, 0.825)] == [9] * 4
 
 
+def test_where_the_exact_series_fails_power_is_close_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [(gap, 1.0, seeds, 0.001) for gap in (0.5, 1.0, 2.0) for seeds in (10, 20, 40)]
+    exact = [power(*each) for each in asked]
+    monkeypatch.setattr("cbnorm.report.statistics.special.nctdtr", lambda *_: np.nan)
+    assert [power(*each) for each in asked] == pytest.approx(exact, abs=0.002)
+
+
 def test_seeds_and_detectable_differences_invert_power() -> None:
     needed = seeds_needed(0.5, 0.5, 0.001)
     assert needed is not None
@@ -190,10 +197,22 @@ def test_equality_needs_both_sides_and_its_contrary_one() -> None:
     assert float(outside_against) < 1e-6 < 0.5 < float(outside_for)
 
 
+def test_inequality_is_shown_on_either_side_at_twice_the_price() -> None:
+    values = DRAW.standard_normal((2, 6)) + [[1.3], [0]]
+    found = estimate(values, [1, -1], np.empty((0, 6)))[0]
+    above, below = (
+        stats.ttest_ind(values[0], values[1] + shift, equal_var=False, alternative=side).pvalue
+        for shift, side in ((0.5, "greater"), (-0.5, "less"))
+    )
+    assert float(directions(found, 0.5, 0, equivalence=True)[1]) == pytest.approx(2 * min(above, below))
+
+
 def test_all_is_as_sure_as_its_worst_part_and_any_as_its_best() -> None:
     supports, refutes = [np.array(0.01), np.array(0.2)], [np.array(0.9), np.array(0.03)]
     assert [float(p) for p in all_of(supports, refutes)] == pytest.approx([0.2, 0.06])
     assert [float(p) for p in any_of(supports, refutes)] == pytest.approx([0.02, 0.9])
+    unlikely = [np.array(0.8), np.array(0.7)]
+    assert float(all_of(supports, unlikely)[1]) == float(any_of(unlikely, refutes)[0]) == 1
 
 
 def test_what_is_supported_is_not_refuted_as_well() -> None:
