@@ -198,7 +198,7 @@ def test_equality_needs_both_sides_and_its_contrary_one() -> None:
 
 
 def test_inequality_is_shown_on_either_side_at_twice_the_price() -> None:
-    values = DRAW.standard_normal((2, 6)) + [[1.3], [0]]
+    values = DRAW.standard_normal((2, 6)) + np.array([[1.3], [0]])
     found = estimate(values, [1, -1], np.empty((0, 6)))[0]
     above, below = (
         stats.ttest_ind(values[0], values[1] + shift, equal_var=False, alternative=side).pvalue

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,34 @@ def test_merging_copies_what_is_missing_and_keeps_what_is_here(ask, tmp_path: Pa
             assert (here / run / name).read_bytes() == (there / run / name).read_bytes()
     assert ask("merge", str(there))[1].endswith("0 copied, 3 here already, 1 in conflict, 1 left out\n")
     assert sorted(path.name for path in here.glob("*/record.*.json")) == ["record.failed.json"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "large"])
+def test_merging_takes_neither_pipes_nor_what_is_far_too_large(
+    kind: str, ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other = (put(tmp_path / "there", "norm=bn", seed=seed) for seed in (0, 1))
+    path = tmp_path / "there" / run / "partition.pt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(bytes(100_001))
+        monkeypatch.setattr("cbnorm.runs.merge._LARGEST", 100_000)
+    _, out, _ = ask("merge", str(tmp_path / "there"))
+    assert f"{run}  left out: {path} is no artifact of a run: remove it" in out
+    assert Store(tmp_path / "runs").runs() == [other]
+
+
+def test_what_only_one_of_two_records_tells_is_a_conflict_where_their_numbers_differ(
+    ask, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "runs", tmp_path / "there"
+    put(here, "norm=bn")
+    put(there, "norm=bn", remeasured=1)
+    assert "1 here already, 0 in conflict" in ask("merge", str(there))[1]
+    put(there, "norm=bn", accuracy=81.0, a="x" * 100, b=2)
+    line = next(line for line in ask("merge", str(there))[1].splitlines() if "conflict, kept" in line)
+    assert line.endswith(f"; a: None here, {'x' * 21}... there; and 1 more")
 
 
 def test_merging_takes_no_links_and_nothing_outside_runs(ask, tmp_path: Path) -> None:
