@@ -13,6 +13,7 @@ from cbnorm.data.images import load
 from cbnorm.errors import CbnormError
 from cbnorm.report.endpoints import early_stopping
 from cbnorm.runs import execute as execution
+from cbnorm.runs import outcome
 from cbnorm.runs.build import build, build_network
 from cbnorm.runs.claim import claim
 from cbnorm.runs.execute import execute
@@ -242,3 +243,12 @@ def test_an_attribute_that_images_lack_is_one_line() -> None:
     for words in (["task.labels=mood"], ["norm=bn", "task.group=mood", "task.readings=[masked]"]):
         with pytest.raises(CbnormError, match=r"^task\.(labels|group)=mood: the images .* have no attribute"):
             build(compose_run([*FEW, *words]), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [([0, 255], np.uint8), ([0, 256], np.int32), ([-1, 3], np.int32), ([], np.uint8), ([0.5, 1.0], np.float16)],
+)
+def test_predictions_are_kept_in_the_smallest_numbers_that_hold_them(values: list[float], kept: type) -> None:
+    found = outcome._small(torch.tensor(values, dtype=None if values else torch.int64))
+    assert (found.dtype, found.tolist()) == (kept, values)
