@@ -247,7 +247,13 @@ def test_an_attribute_that_images_lack_is_one_line() -> None:
 
 @pytest.mark.parametrize(
     ("values", "kept"),
-    [([0, 255], np.uint8), ([0, 256], np.int32), ([-1, 3], np.int32), ([], np.uint8), ([0.5, 1.0], np.float16)],
+    [
+        ([0, 255], np.uint8),
+        ([0, 256], np.int32),
+        ([-1, 3], np.int32),
+        ([], np.uint8),
+        ([0.5, 1.0], np.float16),
+    ],
 )
 def test_predictions_are_kept_in_the_smallest_numbers_that_hold_them(values: list[float], kept: type) -> None:
     found = outcome._small(torch.tensor(values, dtype=None if values else torch.int64))
