@@ -237,6 +237,15 @@ def test_the_bootstrap_knows_both_the_spread_of_seeds_and_that_of_images() -> No
     assert (draw_differences(correct, [1, -1]) == drawn).all()
 
 
+@pytest.mark.parametrize("values", [[0, 1, 1], [0, 0, 0, 0, 1]])
+def test_few_seeds_spread_as_their_mean_does(values: list[int]) -> None:
+    rows = np.repeat(np.array(values)[:, None], 4, axis=1)  # images that don't differ
+    drawn = draw_differences([rows, np.ones((2, 4))], [1, -1], draws=20_500)
+    assert drawn.shape == (20_500,)
+    assert drawn.mean() == pytest.approx(100 * np.mean(values) - 100, abs=1.5)
+    assert drawn.var() == pytest.approx(100**2 * np.var(values, ddof=1) / len(values), rel=0.05)
+
+
 def test_seeds_drawn_together_leave_only_what_rows_do_not_share() -> None:
     draw = np.random.default_rng(5)
     shared = np.clip(0.7 + draw.normal(0, 0.1, (25, 1)), 0, 1)
