@@ -64,6 +64,22 @@ def test_what_rounding_could_decide_is_a_tie():
     assert most_probable(points, mixture).tolist() == [0, 0, 1]
 
 
+def test_the_most_probable_component_knows_weights_and_variances():
+    draw = torch.Generator().manual_seed(0)
+    weights = torch.tensor([0.05, 0.25, 0.7], dtype=torch.float64)
+    means = torch.randn(3, 4, generator=draw, dtype=torch.float64)
+    variances = torch.tensor([0.1, 1, 9], dtype=torch.float64)[:, None] * torch.rand(
+        3, 4, generator=draw, dtype=torch.float64
+    ).add(0.5)
+    points = 2 * torch.randn(3000, 4, generator=draw, dtype=torch.float64)
+    density = torch.distributions.Normal(means, variances.sqrt()).log_prob(points[:, None]).sum(-1).exp()
+    expected = (weights * density).argmax(1)
+    assert torch.bincount(expected).min() > 10
+    assert torch.equal(most_probable(points, Mixture(weights, means, variances)), expected)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        most_probable(points * torch.nan, Mixture(weights, means, variances))
+
+
 def test_random_ids_have_the_mixture_s_frequencies_and_ignore_the_images(grouped):
     images, groups = grouped
     random = fit_partition("random", images, clusters=3, seed=0)
