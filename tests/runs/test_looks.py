@@ -78,18 +78,19 @@ def test_a_dead_channel_is_described_too() -> None:
     values[:, 4] = 0.5
     found = channels(torch.from_numpy(values))
     assert found["means"][0].tolist() == [0.5] * 3
+    assert found["weights"][0] == pytest.approx(np.full(3, 1 / 3))
     assert np.isfinite(found["fitted_distance"]).all()
     assert np.isnan(found["skewness"]).tolist() == [False] * 4 + [True]
 
 
 def test_a_mixture_that_is_there_is_found() -> None:
     draws = np.random.default_rng(0)
-    centres = np.array([-10.0, 0.0, 10.0])
-    values = centres[draws.integers(0, 3, 6000)] + draws.normal(size=6000)
+    centres, shares = np.array([-3.0, 7.0, 27.0]), np.array([0.2, 0.5, 0.3])
+    values = draws.choice(centres, 6000, p=shares) + draws.normal(size=6000)
     found = channels(torch.from_numpy(np.tile(values[:, None, None], (1, 5, 1))))
     assert found["means"][0] == pytest.approx(centres, abs=0.2)
     assert found["deviations"][0] == pytest.approx(np.ones(3), abs=0.1)
-    assert found["weights"][0] == pytest.approx(np.full(3, 1 / 3), abs=0.03)
+    assert found["weights"][0] == pytest.approx(shares, abs=0.03)
     assert found["fitted_distance"][0] < 0.02 < 0.1 < found["distance"][4]
 
 
