@@ -50,6 +50,20 @@ def test_a_compiled_step_has_the_gradients_of_the_mixture_before_it(
     torch.testing.assert_close(twin.running_mean, layer.running_mean)
 
 
+@pytest.mark.parametrize("posterior", ["per_channel", "joint"])
+@pytest.mark.parametrize("update", ["weight", *MOVING])
+def test_averages_follow_the_batch_whatever_normalizes_it(update: str, posterior: str, x: Tensor) -> None:
+    layers = [
+        UCBNorm(3, 3, update=update, posterior=posterior, train_stats=by, eval_stats="running", seed=0)
+        for by in ("batch", "params")
+    ]
+    outputs = [layer(3 + 2 * x) for layer in layers]
+    assert not torch.allclose(*outputs)
+    for (name, one), (_, other) in zip(*(layer.named_buffers() for layer in layers), strict=True):
+        torch.testing.assert_close(other, one, msg=name)
+    assert not torch.allclose(layers[1].running_mean, UCBNorm(3, 3, posterior=posterior, seed=0).running_mean)
+
+
 @pytest.mark.parametrize(
     "layer",
     [MixtureNorm(3, 3), MixtureNorm(3, 3, refit_every=1), *(UCBNorm(3, 3, update=u) for u in MOVING)],
