@@ -13,8 +13,10 @@ from cbnorm.norms import (
     SCBNorm,
     SCBNormBase,
     UCBNorm,
+    apply_norm,
 )
 from cbnorm.norms.mixture import Components, log_posterior
+from cbnorm.norms.registry import option_names
 
 C = 4
 
@@ -209,6 +211,45 @@ def test_the_moving_average_finds_a_known_mixture():
     assert torch.allclose(layer.running_prior, weights, atol=0.03)
     assert torch.allclose(layer.running_mean[:, 0], means, atol=0.1)
     assert torch.allclose(layer.running_var[:, 0].sqrt(), deviations, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ucb", "ucb-joint", "ucb-joint-True", "mode", "conditional_bn", "cluster_bn", "cluster_bn-True-True"],
+)
+def test_averages_that_are_the_last_batch_s_make_evaluation_training(cases, draw, ids, name):
+    """With momentum 1 both are the same function, where nothing but moments is averaged."""
+    x, case = draw(6, C, 5, 5, dtype=torch.float64), cases[name]
+    layer = case.make(momentum=1.0).double()
+    ids = ids if case.count == "num_clusters" else None
+    first = apply_norm(layer, draw(6, C, 5, 5, dtype=torch.float64, seed=1), ids)
+    expected = apply_norm(layer, x, ids)
+    torch.testing.assert_close(apply_norm(layer.eval(), x, ids), expected)
+    assert not torch.allclose(apply_norm(layer, x, ids), first)
+
+
+def test_averages_go_the_momentum_s_part_of_the_way(own, draw, ids):
+    if "momentum" not in option_names(own.name):
+        return
+    found = []
+    for momentum in (0.25, 0.5, 1.0):
+        layer = own.make(momentum=momentum).double()
+        apply_norm(layer, draw(6, C, 5, 5, dtype=torch.float64), ids if own.count == "num_clusters" else None)
+        found.append({k: v for k, v in layer.named_buffers() if k.startswith("running_")})
+    quarter, half, whole = found
+    assert quarter
+    for name, value in whole.items():
+        torch.testing.assert_close(half[name] - quarter[name], (value - half[name]) / 2, msg=name)
+    # Moments that are never read are not averaged.
+    unread = own.options.get("eval_stats") == "params"
+    assert torch.equal(whole["running_mean"], half["running_mean"]) == unread
+
+
+def test_a_cluster_of_two_values_has_a_variance_to_learn_from_and_one_of_one_has_not():
+    layer = ClusterBatchNorm(1, 3, momentum=1.0)
+    layer(torch.tensor([[1.0], [5.0], [7.0]]), torch.tensor([0, 0, 1]))
+    assert layer.running_mean.flatten().tolist() == [3, 7, 0]
+    assert layer.running_var.flatten().tolist() == [4, 1, 1]
 
 
 def test_separate_gamma_and_beta_are_one_batch_normalization_per_cluster():
