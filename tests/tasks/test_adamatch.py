@@ -244,6 +244,9 @@ def test_an_epoch_ends_with_means_over_images() -> None:
     assert row["train_loss"] == pytest.approx(source + target, rel=1e-5)
     assert row["source_loss"] == pytest.approx(source, rel=1e-5)
     assert row["target_loss"] == pytest.approx(target, rel=1e-5)
+    # Of all images: three of N and two of M were counted.
+    task.totals[3:7] = torch.tensor([3, 2, N, M])
+    assert task.finish_epoch().items() >= {"train_accuracy": 100 * 3 / N, "sure": 100 * 2 / M}.items()
     assert 0 <= row["train_accuracy"] <= 100
     assert row["sure"] * M / 100 == pytest.approx(round(row["sure"] * M / 100), abs=1e-4)
     assert row["gradients.logits.source.max"] == pytest.approx(task.variances[1, 0].max().item())
