@@ -188,6 +188,25 @@ def test_conversion_keeps_what_was_frozen_or_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bn", {}),
+        ("mn", {"num_components": 2}),
+        ("ucb", {"num_components": 2}),
+        ("mode", {"num_components": 2}),
+        ("scb", {"num_clusters": 2}),
+        ("cluster_bn", {"num_clusters": 2}),
+        ("none", {}),
+    ],
+)
+def test_conversion_keeps_the_place_of_the_channels(name: str, options: dict[str, int]) -> None:
+    model = nn.Sequential(BatchNorm(4, channel_dim=-1, eps=0.25))
+    new = convert_norm(model, name, **options)["0"]
+    assert model(torch.randn(5, 7, 4)).shape == (5, 7, 4)
+    assert name == "none" or (new.channel_dim, new.eps) == (-1, 0.25)
+
+
+@pytest.mark.parametrize(
     ("layer", "name", "message"),
     [
         (nn.LazyBatchNorm2d(), "bn", "has seen no batch"),
