@@ -25,8 +25,8 @@ def convert_norm(
     ``options``), and so are gamma and beta where the new layer has them: copied to each cluster for
     ``conditional_bn``. A momentum of None, torch's cumulative average, becomes the new layer's own unless it
     is ``bn``. Running statistics are not kept: they are moments of one component, and the new layers have K.
-    What was frozen stays frozen; without gamma and beta before there are none after. What is one layer at
-    several places stays one. Layers that need cluster ids find them in
+    Frozen gamma and beta stay frozen; without them before there are none after, but in ``conditional_bn``.
+    What is one layer at several places stays one. Layers that need cluster ids find them in
     :func:`cbnorm.norms.cluster_ids`.
 
     Args:

@@ -46,9 +46,9 @@ class MixtureNorm(Seeded, FeatureNorm):
     afterwards every batch gives it ``em_steps`` warm-started steps, so that components keep their order. EM
     sees at most ``fit_samples`` vectors of the batch. Gradients flow through m_k and v_k as in batch
     normalization, not through tau unless ``differentiate_tau``. In evaluation running averages of
-    (lambda, m, v) take the place of everything (eq. 15), independently of the batch. Under
-    DistributedDataParallel each process takes a step of its own from the mixture of
-    process 0; that of process 0 is kept.
+    (lambda, m, v) take the place of everything (eq. 15), independently of the batch; lambda and tau stay
+    those of a given mixture. Under DistributedDataParallel each process takes a step of its own from the
+    mixture of process 0; that of process 0 is kept.
 
     Args:
         num_features: Number of channels C.
@@ -206,7 +206,7 @@ class MixtureNorm(Seeded, FeatureNorm):
         alive = moments.mass >= SMALLEST_COUNT
         average_(self.running_mean, moments.mean, self.momentum, alive)
         average_(self.running_var, moments.variance, self.momentum, alive)
-        average_(self.running_prior, components.log_prior.exp(), self.momentum)
+        average_(self.running_prior, components.log_prior.exp(), self.momentum, alive.any())
         return y
 
     def _normalize_running(self, x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:

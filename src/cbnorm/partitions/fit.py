@@ -42,7 +42,7 @@ def fit_partition(
     - ``random``: fits ``gmm`` for its frequencies; ids are then drawn with them, whatever the
       images show. A control: if it does as well, clusters do not matter.
     - ``mn_components``: the same mixture of the activation vectors that enter a normalization
-      layer, as mixture normalization would fit it there; about 131,000 vectors, as many from
+      layer, as mixture normalization would fit it there; up to 131,072 vectors, as many from
       every image. An image's id is the component with the largest mean responsibility.
 
     The same images and seed give the same clusters, whatever the state of the global generator.
