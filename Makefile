@@ -105,7 +105,7 @@ docs-site: $(VENV)/.ready-docs ## Build the documentation, with API and report, 
 calibration: $(READY) ## How often verdicts err and what they find, by simulation (docs/statistics.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.calibration $(ARGS)
 
-look: $(READY) ## Look at what the networks of runs/ see, for figures 1, 2 and 9 (half a minute each)
+look: $(READY) ## Look at what the networks of runs/ see, for figures 1, 2 and 9 (half a minute each, two for a DenseNet)
 	OMP_NUM_THREADS=1 $(BIN)/cbnorm look table5 $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/cbnorm look densenet $(ARGS)
 

@@ -26,7 +26,8 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm figures [store=results/records] [out=results/figures] [looks=results/figures/looks]    PNG, SVG, CSV
   cbnorm report [store=results/records] [out=results/report.html] [looks=...]    all evidence as one page
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
-  cbnorm wandb sync [ID ...] [project=...] [dry=true] send the runs that Weights & Biases does not have yet
+  cbnorm wandb sync [ID ...] [store=runs] [project=...] [all=true] [dry=true]
+                   send runs trained with logger=wandb (or those named, or all) that W&B does not have yet
   cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
   cbnorm data list | fetch NAME                       data sets and weights: what is here, and fetching
 
@@ -37,7 +38,7 @@ Examples:
   cbnorm reproduce table5 budget=smoke
   cbnorm train norm=ucb dataset=cifar10 optimizer.lr=0.005
   cbnorm train -m norm=bn,mn,scb,scb_base,ucb optimizer.lr=0.001,0.005
-  cbnorm train --cfg job                              every option with its value
+  cbnorm train --cfg job --resolve                    every option with its value
 """
 
 

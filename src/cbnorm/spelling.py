@@ -32,4 +32,6 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     choices = sorted(choices)
     if question := guess(word, choices):
         return question
-    return f"choose one of: {', '.join(choices)}" if len(choices) <= 30 else "see `cbnorm train --cfg job`"
+    if len(choices) > 30:
+        return "see `cbnorm train --cfg job --resolve`"
+    return f"choose one of: {', '.join(choices)}"
