@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cbnorm.norms import apply_norm, create_norm
+from cbnorm.norms.registry import option_names
 
 K, C, N = 3, 4, 6
 
@@ -86,13 +87,14 @@ MIXED_IDS = torch.tensor([0, 1, 2, -1, 1, -1])
 
 
 def pytest_generate_tests(metafunc):
-    """``case``: every layer; ``own``: all but torch's; ``clustered``, ``centring``, ``smooth``: some."""
+    """``case``: every layer; ``own``: all but torch's; ``clustered``, ``centring``, …: some."""
     own = [case for case in CASES if case.name != "bn"]
     for fixture, cases in (
         ("case", CASES),
         ("own", own),
         ("clustered", [case for case in own if "num_clusters" in case.options]),
         ("centring", [case for case in own if case.name in ("mn", "mode", "conditional_bn", "cluster_bn")]),
+        ("averaging", [case for case in own if "momentum" in option_names(case.name)]),
         ("smooth", [case for case in CASES if case.name != "mn" or "differentiate_tau" in case.options]),
     ):
         if fixture in metafunc.fixturenames:

@@ -16,7 +16,6 @@ from cbnorm.norms import (
     apply_norm,
 )
 from cbnorm.norms.mixture import Components, log_posterior
-from cbnorm.norms.registry import option_names
 
 C = 4
 
@@ -228,20 +227,19 @@ def test_averages_that_are_the_last_batch_s_make_evaluation_training(cases, draw
     assert not torch.allclose(apply_norm(layer, x, ids), first)
 
 
-def test_averages_go_the_momentum_s_part_of_the_way(own, draw, ids):
-    if "momentum" not in option_names(own.name):
-        return
+def test_averages_go_the_momentum_s_part_of_the_way(averaging, draw, ids):
     found = []
     for momentum in (0.25, 0.5, 1.0):
-        layer = own.make(momentum=momentum).double()
-        apply_norm(layer, draw(6, C, 5, 5, dtype=torch.float64), ids if own.count == "num_clusters" else None)
+        layer = averaging.make(momentum=momentum).double()
+        known = ids if averaging.count == "num_clusters" else None
+        apply_norm(layer, draw(6, C, 5, 5, dtype=torch.float64), known)
         found.append({k: v for k, v in layer.named_buffers() if k.startswith("running_")})
     quarter, half, whole = found
     assert quarter
     for name, value in whole.items():
         torch.testing.assert_close(half[name] - quarter[name], (value - half[name]) / 2, msg=name)
     # Moments that are never read are not averaged.
-    unread = own.options.get("eval_stats") == "params"
+    unread = averaging.options.get("eval_stats") == "params"
     assert torch.equal(whole["running_mean"], half["running_mean"]) == unread
 
 

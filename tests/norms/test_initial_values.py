@@ -94,7 +94,7 @@ def test_the_others_start_as_batch_normalization_does(layer):
             assert value.tolist() == [1 / K] * K, name
 
 
-def test_the_published_rates_of_averages_and_smallest_variances_are_the_defaults():
+def test_eps_and_momentum_are_torch_s_unless_they_are_given():
     for layer in (UCBNorm(C, K), MixtureNorm(C, K), ModeNorm(C, K), ClusterBatchNorm(C, K)):
         assert (layer.eps, layer.momentum) == (1e-5, 0.1)
     for layer in (SCBNorm(C, K), SCBNormBase(C, K)):
