@@ -53,12 +53,16 @@ def test_kernels_agree_with_the_definitions(own, draw, run, kernels, shape, trai
     layers = [layer_of(own, shape[1]).train(training) for _ in range(2)]
     kernels(on=False)
     exact = layers[0].double()
+    # The posterior of a whole sample sums a thousand log densities: rounding its input moves it by 1.4e-5.
+    nearby = run(copy.deepcopy(exact), x.double() * (1 + torch.finfo(torch.float32).eps), ids)
     expected = run(exact, x.double(), ids)
     kernels(on=True)
     got = run(layers[1], x, ids)
     for name, value in expected.items():
-        error = (got[name].double() - value).abs().max() / value.abs().max().clamp_min(0.1)
-        assert error < 2e-5, f"{name}: {error:.1e} of the maximum"
+        largest = value.abs().max().clamp_min(0.1)
+        error = (got[name].double() - value).abs().max() / largest
+        conditioning = (nearby[name] - value).abs().max() / largest
+        assert error < 2e-5 + 2 * conditioning, f"{name}: {error:.1e} of the maximum"
     for name, buffer in exact.named_buffers():
         torch.testing.assert_close(layers[1].get_buffer(name).to(buffer), buffer, rtol=1e-5, atol=1e-5)
 
