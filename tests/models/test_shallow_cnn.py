@@ -48,9 +48,9 @@ def test_clusters_reach_the_layer_that_takes_them() -> None:
     logits = model(images, torch.tensor([0, 1, 2]))
     assert not torch.allclose(logits[0], logits[1])
     assert not torch.allclose(logits[1], logits[2])
-    assert torch.equal(
-        model(images, torch.zeros(3, dtype=torch.long))[0], model(images, torch.zeros(3, dtype=torch.long))[2]
-    )
+    # Not bit by bit: on some processors a convolution sums the images of a batch in different orders.
+    same = model(images, torch.zeros(3, dtype=torch.long))
+    torch.testing.assert_close(same[0], same[2])
 
 
 def test_convolutions_start_glorot_uniform_with_zero_bias() -> None:
