@@ -13,7 +13,7 @@ import torch
 import cbnorm
 from cbnorm.config.choices import from_packages
 from cbnorm.config.schema import RunConfig
-from cbnorm.machine import cores, cpu_name
+from cbnorm.machine import computes_bfloat16, cores, cpu_name
 from cbnorm.norms.native import in_use
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-learn")
@@ -44,6 +44,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         # Kernels and plain tensor code differ in the last bits.
         "norm_kernels": "native" if in_use() else "plain",
+        # Autocast's kernels and float32's between rounded values add in another order.
+        "bfloat16": "native" if device.type != "cpu" or computes_bfloat16() else "rounded float32",
         "system": platform.system(),
     }
     if device.type == "cuda":

@@ -10,6 +10,7 @@ from cbnorm.tasks import adaptation
 from cbnorm.tasks.base import Task
 from cbnorm.tasks.classification import finite
 from cbnorm.tasks.gradients import gradient_variances, summary
+from cbnorm.tasks.precision import forward_precision
 from cbnorm.tasks.schedules import rate_factor, set_rate
 
 #: The ids of the domains.
@@ -95,7 +96,7 @@ class AdaMatch(Task):
 
     def forward(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
         """Logits in float32, ``(N, num_classes)``."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with forward_precision(images.device, bf16=self.bf16):
             logits: Tensor = self.model(images, clusters).float()
         return logits
 
@@ -174,7 +175,7 @@ class AdaMatch(Task):
     def _frozen(self, images: Tensor, clusters: Tensor | None) -> Tensor:
         """Logits with the batch's own statistics, on copies of all running ones."""
         copies = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with forward_precision(images.device, bf16=self.bf16):
             logits: Tensor = functional_call(self.model, copies, (images, clusters)).float()
         return logits
 

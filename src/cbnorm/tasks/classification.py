@@ -12,6 +12,7 @@ from cbnorm.data.batches import Batch
 from cbnorm.tasks.base import Metrics, Reading, Task
 from cbnorm.tasks.conditions import Condition
 from cbnorm.tasks.kept import class_probabilities, principal_components
+from cbnorm.tasks.precision import forward_precision
 from cbnorm.tasks.predictions import Predictions, predict
 
 
@@ -24,7 +25,7 @@ class Classification(Task):
 
     def forward(self, images: Tensor, clusters: Tensor | None = None) -> Tensor:
         """Logits in float32, ``(N, num_classes)``."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with forward_precision(images.device, bf16=self.bf16):
             logits: Tensor = self.model(images, clusters).float()
         return logits
 

@@ -12,6 +12,7 @@ from cbnorm.tasks.adversarial import Law, discriminator_loss, generator_loss, la
 from cbnorm.tasks.base import Metrics, Task
 from cbnorm.tasks.classification import finite
 from cbnorm.tasks.optimizers import create_optimizer
+from cbnorm.tasks.precision import forward_precision
 
 
 class Adversaries(nn.Module):
@@ -68,7 +69,7 @@ class Gan(Task):
         images = batch[0]
         generator, discriminator = self.model.generator, self.model.discriminator
         vectors = latent(len(images), LATENT, self.law).to(images.device)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with forward_precision(images.device, bf16=self.bf16):
             real = discriminator(images).float()
             fake = discriminator(generator(vectors)).float()
         losses = generator_loss(fake), discriminator_loss(real, fake)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cbnorm.data.batches import Batch
 from cbnorm.mixtures.pca import pca
+from cbnorm.tasks.precision import forward_precision
 
 
 def class_probabilities(task: Any, batches: Iterable[Batch]) -> Tensor:
@@ -38,7 +39,7 @@ def principal_components(task: Any, batches: Iterable[Batch], number: int) -> di
 
 
 def _features(task: Any, images: Tensor, clusters: Tensor) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=task.bf16):
+    with forward_precision(images.device, bf16=task.bf16):
         features: Tensor = task.model.features(images, clusters).float()
     return features
 
