@@ -43,6 +43,7 @@ def hand(settings: Settings, turns: Turns) -> Any:
     from cbnorm.data.streams import generator
     from cbnorm.runs.build import build_network
     from cbnorm.tasks.optimizers import create_optimizer
+    from cbnorm.tasks.precision import forward_precision
 
     config, device = settings.config(), settings.torch_device
     size, seed, layout = config.trainer.batch_size, config.seed, layout_of(config)
@@ -69,7 +70,7 @@ def hand(settings: Settings, turns: Turns) -> Any:
                 pixels = images.index_select(0, rows).permute(0, 3, 1, 2).float()
                 x = augment.apply(pixels, drawn.part(first, first + size)).contiguous(memory_format=layout)
                 x = torch.addcmul(shift, x, scale)
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                with forward_precision(device, bf16=bf16):
                     logits = model(x).float()
                 loss = F.cross_entropy(logits, labels.index_select(0, rows))
                 optimizer.zero_grad()
