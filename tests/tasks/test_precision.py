@@ -6,7 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from cbnorm import machine
+from cbnorm.config.compose import compose_run
+from cbnorm.models.shallow_cnn import ShallowCNN
 from cbnorm.tasks import precision
+from cbnorm.tasks.classification import Classification
 from cbnorm.tasks.precision import forward_precision
 
 CPU = torch.device("cpu")
@@ -103,6 +106,17 @@ def test_both_ways_give_what_autocast_gives(monkeypatch: pytest.MonkeyPatch) -> 
         expected = layer(x)
     assert torch.equal(found[0], expected)
     torch.testing.assert_close(found[1], expected, rtol=2 * ROUNDING * 1.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_classifiers_compute_as_the_processor_asks(units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered: list[object] = []
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: units)
+    rounded = precision._rounded
+    monkeypatch.setattr(precision, "_rounded", lambda value: lowered.append(value) or rounded(value))
+    task = Classification(ShallowCNN(10, nn.BatchNorm2d), compose_run([]).optimizer, bf16=True)
+    assert task(torch.randn(2, 3, 32, 32)).dtype == torch.float32
+    assert bool(lowered) is not units
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def forward_precision(device: torch.device, *, bf16: bool) -> Iterator[None]:
     On a processor that computes bfloat16 itself no faster than float32, convolutions, linear layers and
     attention round what they are given to bfloat16, compute in float32, and round the result; so do their
     gradients. That is what units for bfloat16 do, which add in float32 too: only the order of sums differs,
-    as between any two processors.
+    as between any two processors (attention in one operation, used in evaluation alone, may round inside).
 
     Args:
         device: Where the forward pass runs.
