@@ -1,5 +1,7 @@
 """bfloat16 means the same products and roundings on every processor; sums may be in another order."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -7,9 +9,14 @@ from torch.nn import functional as F
 
 from cbnorm import machine
 from cbnorm.config.compose import compose_run
-from cbnorm.models.shallow_cnn import ShallowCNN
+from cbnorm.data.views import Views
+from cbnorm.models.dcgan import LATENT
+from cbnorm.runs import provenance
 from cbnorm.tasks import precision
+from cbnorm.tasks.adamatch import AdaMatch
 from cbnorm.tasks.classification import Classification
+from cbnorm.tasks.gan import Adversaries, Gan
+from cbnorm.tasks.kept import principal_components
 from cbnorm.tasks.precision import forward_precision
 
 CPU = torch.device("cpu")
@@ -108,15 +115,105 @@ def test_both_ways_give_what_autocast_gives(monkeypatch: pytest.MonkeyPatch) -> 
     torch.testing.assert_close(found[1], expected, rtol=2 * ROUNDING * 1.01, atol=1e-6)
 
 
+class Watched(nn.Module):
+    """A linear layer of flat images that notes for every pass whether its operands were rounded."""
+
+    def __init__(self, outputs: int, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.layer, self.shape = nn.LazyLinear(outputs), shape
+        self.rounded: list[bool] = []
+
+    def forward(self, images: torch.Tensor, clusters: torch.Tensor | None = None) -> torch.Tensor:
+        return self.features(images, clusters)
+
+    def features(self, images: torch.Tensor, clusters: torch.Tensor | None = None) -> torch.Tensor:
+        before = ROUNDED.count
+        y = self.layer(images.flatten(1)).unflatten(1, self.shape or (-1,))
+        self.rounded.append(ROUNDED.count > before)
+        return y
+
+
+class Counted:
+    """What rounds operands, counted."""
+
+    count = 0
+
+    def __call__(self, value: object) -> object:
+        self.count += 1
+        return ROUND(value)
+
+
+ROUND = precision._rounded
+ROUNDED = Counted()
+
+
+def classified() -> list[bool]:
+    net = Watched(10)
+    Classification(net, compose_run([]).optimizer, bf16=True)(torch.randn(2, 3, 4, 4))
+    return net.rounded
+
+
+def kept() -> list[bool]:
+    net, images, zeros = Watched(5), torch.randn(4, 3, 4, 4), torch.zeros(4, dtype=torch.long)
+    principal_components(
+        Classification(net, compose_run([]).optimizer, bf16=True), [(images, zeros, zeros)], 2
+    )
+    return net.rounded
+
+
+def adapted(second_forward: str) -> list[bool]:
+    config = compose_run(["experiment=table6_usps", f"task.second_forward={second_forward}"])
+    net = Watched(4)
+    net(torch.randn(2, 3, 4, 4))
+    net.rounded.clear()
+    task = AdaMatch(
+        net, config.optimizer, config.task, num_classes=4, epochs=1, steps=2, clustered=False, bf16=True
+    )
+    source, target = torch.rand(2, 6, 3, 4, 4), torch.rand(2, 18, 3, 4, 4)
+    task.losses(Views(source[0], source[1], torch.arange(6) % 4, target[0], target[1]))
+    return net.rounded
+
+
+def forged() -> list[bool]:
+    generator, discriminator = Watched(48, (3, 4, 4)), Watched(1)
+    judge = nn.Sequential(discriminator, nn.Flatten(0))
+    judge(generator(torch.randn(2, LATENT)))
+    task = Gan(Adversaries(generator, judge), compose_run(["task=gan"]).optimizer, bf16=True)
+    optimizers = task.configure_optimizers()
+    task.all_optimizers = lambda: optimizers
+    task.manual_backward = lambda loss, **options: loss.backward(**options)
+    generator.rounded.clear()
+    discriminator.rounded.clear()
+    task.training_step((torch.randn(4, 3, 4, 4), torch.zeros(4), torch.zeros(4)), 0)
+    return generator.rounded + discriminator.rounded
+
+
 @pytest.mark.parametrize("units", [True, False])
-def test_classifiers_compute_as_the_processor_asks(units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    lowered: list[object] = []
+@pytest.mark.parametrize(
+    ("passes", "number"),
+    [
+        (classified, 1),
+        (kept, 1),
+        (lambda: adapted("source"), 2),
+        (lambda: adapted("inference"), 2),
+        (forged, 3),
+    ],
+)
+def test_every_pass_of_every_task_computes_as_the_processor_asks(
+    passes: Callable[[], list[bool]], number: int, units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(precision, "computes_bfloat16", lambda: units)
-    rounded = precision._rounded
-    monkeypatch.setattr(precision, "_rounded", lambda value: lowered.append(value) or rounded(value))
-    task = Classification(ShallowCNN(10, nn.BatchNorm2d), compose_run([]).optimizer, bf16=True)
-    assert task(torch.randn(2, 3, 32, 32)).dtype == torch.float32
-    assert bool(lowered) is not units
+    monkeypatch.setattr(precision, "_rounded", ROUNDED)
+    assert passes() == [not units] * number
+
+
+@pytest.mark.parametrize(
+    ("device", "units", "told"),
+    [("cpu", True, "native"), ("cpu", False, "rounded float32"), ("meta", False, "native")],
+)
+def test_records_say_how_bfloat16_was_computed(device, units, told, monkeypatch) -> None:
+    monkeypatch.setattr(provenance, "computes_bfloat16", lambda: units)
+    assert provenance.hardware(torch.device(device))["bfloat16"] == told
 
 
 @pytest.mark.parametrize(
