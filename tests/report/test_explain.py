@@ -4,7 +4,9 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from cbnorm.cli import main
 from cbnorm.runs.plan import parse_seeds, plan
@@ -66,6 +68,29 @@ def test_a_claim_is_explained_by_its_values_and_rules(told: object) -> None:
     assert "UCB-Norm-1: mean 72.00" in text
     assert "(seed: accuracy 0: 71.00, 1: 72.00, 2: 73.00)" in text
     assert "rows=UCB-Norm-1,BN-1 seeds=0..4" in text
+
+
+def test_a_claim_says_why_its_seeds_are_compared_in_pairs_and_what_hangs_on_it(
+    making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    luck = np.array([0.0, 2.0, -1.0, 1.0, -2.0])
+    ours, theirs = 71.5 + luck + [0.1, -0.1, 0.2, 0.0, -0.2], 71.0 + luck
+    rows = {"UCB-Norm-1": ours, "BN-1": theirs, "MN-1": 70 + luck, "SCB-Norm-1": 70 + luck + luck**2}
+    making.write(tmp_path, making.table({name: list(values) for name, values in rows.items()}))
+    assert main(["explain", "c10-ucb-1-bn", f"store={tmp_path}"]) == 0
+    told = capsys.readouterr().out
+    r = np.corrcoef(rows["MN-1"], rows["SCB-Norm-1"])[0, 1]
+    assert f"pairs: the 2 other rows with these seeds correlate by {r:.2f} (in pairs above 0.31)" in told
+    pairs = stats.ttest_rel(ours, theirs, alternative="greater").pvalue
+    pairs_against = stats.ttest_rel(ours - 0.2, theirs, alternative="less").pvalue
+    apart = stats.ttest_ind(ours, theirs, equal_var=False, alternative="greater").pvalue
+    apart_against = stats.ttest_ind(ours - 0.2, theirs, equal_var=False, alternative="less").pvalue
+    line = f"in pairs {pairs:.4f} for, {pairs_against:.4f} against"
+    assert f"{line}; without pairs {apart:.4f} for, {apart_against:.4f} against" in told
+
+
+def test_without_two_other_rows_nothing_is_said_of_pairs(told: object) -> None:
+    assert "pairs" not in told("c10-ucb-1-bn")
 
 
 def test_a_claim_that_no_run_can_answer_says_why(told: object) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cbnorm.errors import CbnormError
+from cbnorm.report.comparison import Pairing
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.evidence_page import page
 from cbnorm.report.quotes import Quotes
@@ -54,6 +55,17 @@ def test_a_p_value_is_that_of_the_side_where_the_difference_lies(difference: flo
     assert quotes.fill(f"[]{link}", "x.md") == f"[{shown}]{link}"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [("p in pairs", "0.0012"), ("p without pairs", "0.0849"), ("others", "14"), ("correlation", "0.42")],
+)
+def test_what_decided_about_pairs_is_quoted_with_both_ways(wanted: str, shown: str) -> None:
+    pairing = Pairing(14, 0.419, 0.306, paired=(0.0012, 0.9), apart=(0.0849, 0.8))
+    told = Verdict(SimpleNamespace(id="x"), difference=1.2, supports=0.02, refutes=1.0, pairing=pairing)
+    link = f'(claims.md#table5 "x small sound, {wanted}")'
+    assert Quotes({}, {"x small sound": told}).fill(f"[]{link}", "x.md") == f"[{shown}]{link}"
+
+
 def test_a_claim_of_cost_is_quoted_by_its_times() -> None:
     told = Verdict(SimpleNamespace(id="cost-ucb"), times=(9.02, 9.79))
     quotes = Quotes({}, {"cost-ucb": told})
@@ -76,6 +88,7 @@ def test_other_links_stay_as_they_are(entries: list[Collected]) -> None:
         f'{BN} "seed 0, seed 1"',
         'claims.md#table5 "c10-scb-1-bn full sound"',
         'claims.md#table5 "c10-scb-1-bn small sound, q"',
+        'claims.md#table5 "c10-scb-1-bn small sound, p without pairs"',
         'claims.md#cost "cost-zero, p"',
     ],
 )

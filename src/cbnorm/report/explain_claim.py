@@ -7,6 +7,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Collection, TableRow
 from cbnorm.report.claim_tables import table
 from cbnorm.report.collect import collect
+from cbnorm.report.comparison import Pairing
 from cbnorm.report.endpoints import PRIMARY_PERCENT
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.explain import row_summary
@@ -62,6 +63,7 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
                 "",
                 f"budget {verdict.budget}, protocol {verdict.protocol}: {verdict.method or 'not tested'}",
             ]
+            lines += [f"  {line}" for line in _pairing(verdict.pairing)]
             lines += [f"  {line}" for line in _per_row(claim, found, verdict.budget, verdict.protocol)]
     rows = [row for row in _rows(claim) if runnable]
     if rows and not claim.testable:
@@ -79,6 +81,19 @@ def _rows(claim: Claim) -> Sequence[str]:
         parts = [known[1] for name in names(claim.a) if (known := find_claim(name))]
         return list(dict.fromkeys(row for part in parts for row in part.weights))
     return claim.rows
+
+
+def _pairing(pairing: Pairing | None) -> Iterator[str]:
+    """Why seeds are compared in pairs or not, and how much hangs on it."""
+    if pairing is None:
+        return
+    yield (
+        f"pairs: the {pairing.others} other rows with these seeds correlate by {pairing.correlation:z.2f} "
+        f"(in pairs above {pairing.limit:.2f})"
+    )
+    ways = {"in pairs": pairing.paired, "without pairs": pairing.apart}
+    told = (f"{way} {supports:.4f} for, {refutes:.4f} against" for way, (supports, refutes) in ways.items())
+    yield f"p by t before correction: {'; '.join(told)}"
 
 
 def _per_row(claim: Claim, found: Collection, budget: str, protocol: str) -> Iterator[str]:

@@ -4,8 +4,10 @@
 end of the budget. A title asks for another one of the row, in words parted by commas: ``best`` or ``last``
 for the weights, ``75 %`` of the budget, a metric, ``seed 0`` or ``seeds 0..4`` alone. With ``claims.md`` it
 is the difference that a claim is about: ``[+1.22](claims.md#table5 "c10-scb-1-bn small sound")``; with
-``, p`` behind it, its corrected p-value on the side of the difference; of a claim of cost, how many times the
-other's time: ``[9.02 to 9.79](claims.md#cost "cost-ucb")``.
+``, p`` behind it, its corrected p-value on the side of the difference; with ``, p in pairs`` or ``, p without
+pairs`` that of either way, by t and before correction; with ``, others`` and ``, correlation`` the rows that
+decided between them. Of a claim of cost, how many times the other's time: ``[9.02 to 9.79](claims.md#cost
+"cost-ucb")``.
 """
 
 import re
@@ -67,10 +69,10 @@ class Quotes:
     def _claim(self, asked: str) -> str:
         name, comma, wanted = asked.partition(", ")
         told = self.verdicts.get(name)
-        if told is None or (comma and wanted != "p"):
+        if told is None:
             return ""
         if comma:
-            return _p_value(told)
+            return _behind(told).get(wanted, "")
         return _times(told.times) if told.times else interval_of(told)
 
     def _number(self, match: re.Match[str]) -> str:
@@ -79,10 +81,17 @@ class Quotes:
         return mean_sd(cell) if cell else ""
 
 
-def _p_value(told: Verdict) -> str:
-    """The corrected p-value on the side where the difference lies."""
-    value = told.supports if (told.difference or 0.0) > 0 else told.refutes
-    return "" if value is None else f"{value:.3f}"
+def _behind(told: Verdict) -> dict[str, str]:
+    """What can be said of a verdict beside its difference; p-values on the side where the difference lies."""
+    side = 0 if (told.difference or 0.0) > 0 else 1
+    corrected, pairing = (told.supports, told.refutes)[side], told.pairing
+    found = {} if corrected is None else {"p": f"{corrected:.3f}"}
+    if pairing:
+        found |= {"others": str(pairing.others), "correlation": f"{pairing.correlation:z.2f}"}
+        ways = {"p in pairs": pairing.paired, "p without pairs": pairing.apart}
+        # Before correction, by up to 36, a third digit would not do.
+        found |= {name: f"{values[side]:.4f}" for name, values in ways.items()}
+    return found
 
 
 def _times(times: tuple[float, float]) -> str:

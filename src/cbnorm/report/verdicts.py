@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cbnorm.report.blocks import Block, Collection
-from cbnorm.report.comparison import reached
+from cbnorm.report.comparison import Pairing, reached
 from cbnorm.report.costs import cost_verdict, count_verdict
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import Claim, names, read_claims
@@ -41,6 +41,7 @@ class Verdict:
         supports: P-value in favour of the claim, corrected for the family.
         refutes: P-value against it, likewise.
         method: How the difference was tested.
+        pairing: Why seeds were compared in pairs or not, and what the other way says.
         detectable: The true difference that so many seeds find with 80 % chance.
         needed: Seeds of the planned look that finds the published gap with 80 % chance (below budget full:
             five margins), or that shows the equality of equal rows; 0 if none does.
@@ -62,6 +63,7 @@ class Verdict:
     supports: float | None = None
     refutes: float | None = None
     method: str = ""
+    pairing: Pairing | None = None
     detectable: float | None = None
     needed: int | None = None
     runs: tuple[str, ...] = ()
@@ -176,7 +178,7 @@ def _estimated(told: Verdict, entry: Pending, size: int, evidence: Evidence) -> 
     if count < LEAST_SEEDS:
         return told
     shown = tested(entry, count, evidence)
-    told = replace(told, method=shown.method)
+    told = replace(told, method=shown.method, pairing=shown.pairing)
     if told.claim.kind == "speed":
         told = replace(told, remark="; ".join(filter(None, [told.remark, _arrivals(taken, count)])))
     if not shown.found.error:
