@@ -1,22 +1,30 @@
 """What happens to runs that are trained anew, were left half cleaned, or diverged when they were stopped."""
 
 import json
+import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cbnorm.config.compose import compose_run
-from cbnorm.runs import interruption, resume
+from cbnorm.errors import CbnormError
+from cbnorm.runs import checkpoint, files, interruption, resume
+from cbnorm.runs import execute as execution
 from cbnorm.runs import merge as merging
-from cbnorm.runs.claim import claim
-from cbnorm.runs.execute import execute
+from cbnorm.runs.claim import ClaimLostError, claim
+from cbnorm.runs.device import exact_float32
+from cbnorm.runs.execute import RunFailedError, execute
 from cbnorm.runs.identity import identity, run_id
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import sweep
+from cbnorm.runs.worker import work
 from cbnorm.tasks.classification import Classification
 
 WORDS = [
@@ -90,6 +98,92 @@ def test_grids_of_samples_are_merged_too(tmp_path: Path) -> None:
     (there.folder(run) / "last_epoch1_samples.png").write_bytes(b"grid")
     assert merging.merge(here, there).copied == [run]
     assert (here.folder(run) / "last_epoch1_samples.png").read_bytes() == b"grid"
+
+
+@pytest.mark.parametrize("where", ["training", "loading"])
+def test_who_lost_a_run_in_its_sleep_leaves_the_other_s_history_alone(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose_run([*WORDS, "norm=bn", "trainer.keep=moments"])
+    whole, store = Store(tmp_path / "whole"), Store(tmp_path / "store")
+    execute(config, whole)
+    done, folder = whole.folder(run_id(config)), store.folder(run_id(config))
+    shutil.copytree(done, tmp_path / "copy")
+    slept: list[str] = []
+
+    def asleep(step: Callable[..., Any]) -> Callable[..., Any]:
+        def wake_up_late(*words: Any, **options: Any) -> Any:
+            if not slept:
+                slept.append(where)
+                (folder / "claim.json").unlink()
+                shutil.copytree(tmp_path / "copy", folder, dirs_exist_ok=True)
+            return step(*words, **options)
+
+        return wake_up_late
+
+    owner, name = {"training": (Classification, "training_step"), "loading": (execution, "build")}[where]
+    monkeypatch.setattr(owner, name, asleep(getattr(owner, name)))
+    before = {path.name: path.read_bytes() for path in done.iterdir() if path.is_file()}
+    with pytest.raises(ClaimLostError):
+        execute(config, store)
+    assert slept
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert {name: after.get(name) for name in before} == before
+
+
+def test_the_record_is_the_last_that_a_merge_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    run = ended(there, "done")
+    (there.folder(run) / "predictions.npz").write_bytes(b"some bytes")
+    (there.folder(run) / "weights.pt").write_bytes(b"more bytes")
+    names: list[str] = []
+    monkeypatch.setattr(merging, "write_bytes", lambda path, _data: names.append(path.name))
+    merging.merge(here, there)
+    assert names == ["predictions.npz", "weights.pt", "record.json"]
+
+
+def test_a_record_that_changes_is_read_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for status in ("failed", "done", "diverged"):
+        assert store.status(ended(store, status)) == status
+
+
+def test_a_sweep_whose_run_failed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Worker:
+        exitcode, pid = 1, None
+
+        def __init__(self, *_: object) -> None:
+            ended(store, "failed")
+
+        def is_alive(self) -> bool:
+            return False
+
+        def terminate(self) -> None: ...
+
+        def join(self) -> None: ...
+
+    store = Store(tmp_path)
+    monkeypatch.setattr("cbnorm.runs.sweep._start", Worker)
+    assert not sweep([Planned("row", CONFIG, run_id(CONFIG))], store, jobs=1)
+
+
+def test_a_worker_with_a_run_that_failed_exits_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise RunFailedError("it burst")
+
+    monkeypatch.setattr("cbnorm.runs.execute.execute", fails)
+    with pytest.raises(SystemExit) as exited:
+        work([Planned("row", CONFIG, run_id(CONFIG))], Store(tmp_path), os.getppid())
+    assert exited.value.code == 1
+    assert "row seed 0: it burst" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run_is_set_aside(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"run": "0123456789ab"})
+    assert checkpoint.load(tmp_path, run="ba9876543210") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.damaged.pt"]
 
 
 def test_a_run_that_ends_here_while_it_is_merged_keeps_its_result(
@@ -195,3 +289,51 @@ def test_a_request_to_stop_lasts_to_the_end_of_the_outermost_block_and_no_longer
     with stop_signals():
         assert not requested()
     assert signal.getsignal(signal.SIGUSR1) is not interruption._request
+
+
+def test_a_run_asks_for_its_own_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(*_: object) -> None:
+        raise CbnormError("enough is known")
+
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(execution, "_begin", begin)
+    with pytest.raises(CbnormError, match="enough"):
+        execute(compose_run([*WORDS, "norm=bn", "trainer.threads=2"]), Store(tmp_path))
+    assert asked == [2]
+
+
+def test_float32_is_float32_on_every_device() -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    exact_float32()
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_content_is_safe_on_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(files.os, "fsync", lambda _: done.append("sync"))
+    monkeypatch.setattr(Path, "replace", lambda *given: done.append("replace") or replace(*given))
+    files.write_bytes(tmp_path / "a", b"1")
+    files.write_bytes(tmp_path / "a", b"2", keep=tmp_path / "before")
+    files.write_bytes(tmp_path / "a", b"3", durable=False)
+    assert done == ["sync", "replace", "sync", "replace", "replace", "replace"]
+
+
+def test_who_lost_a_run_saves_no_checkpoint_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, folder = Store(tmp_path), Store(tmp_path).folder(run_id(CONFIG))
+    step = Classification.training_step
+
+    def taken_over(self: Classification, batch: Any, index: int) -> Any:
+        (folder / "claim.json").write_text('{"token": "another"}')
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classification, "training_step", taken_over)
+    monkeypatch.setattr(resume, "INTERVAL", 0.0)
+    with pytest.raises(ClaimLostError):
+        execute(CONFIG, store)
+    assert not list(folder.glob("checkpoint*"))
+    assert store.status(folder.name) is None

@@ -146,7 +146,6 @@ def _train(
     parts, journal, checkpointer = _begin(config, origin, held, device, on_epoch)
     journal.rewrite(durable=False)
     _fit(config, parts, journal, checkpointer, device)
-    held.check()
     journal.rewrite()
     outcome.write_artifacts(held.folder, journal, parts, config)
     seconds = journal.earlier + time.monotonic() - began
@@ -176,6 +175,7 @@ def _begin(
             patience=config.trainer.patience,
             keep_moments=config.trainer.keep == "moments",
             commit=origin.versions.get("commit"),
+            may_write=held.check,
         )
         checkpointer = Checkpointer(folder, run, config.seed, journal, len(parts.train), held.check)
         path, state = next(saved, (None, None))

@@ -40,6 +40,7 @@ class Journal(lightning.Callback):
             score have come before, which is where early stopping would have ended the run.
         keep_moments: Leave the best weights so far in a file at every moment.
         commit: Of the code that trains.
+        may_write: Asked before anything is written into the folder; raises when the run is another's now.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Journal(lightning.Callback):
         patience: int | None = None,
         keep_moments: bool = False,
         commit: str | None = None,
+        may_write: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.run, self.moments, self.reader = folder, run, moments, reader
         self.on_epoch, self.rollback, self.patience = on_epoch, rollback, patience
-        self.keep_moments = keep_moments
+        self.keep_moments, self.may_write = keep_moments, may_write
         #: Of the code of all processes that trained this run, in their order.
         self.commits = [] if commit is None else [commit]
         self.history: list[dict[str, Any]] = []
@@ -101,6 +103,7 @@ class Journal(lightning.Callback):
 
     def rewrite(self, *, durable: bool = True) -> None:
         """Make the history on disk what is known here: a killed run may have written more, or half a line."""
+        self.may_write()
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.history)
         write_bytes(self.folder / "history.jsonl", lines.encode(), durable=durable)
 
@@ -134,6 +137,7 @@ class Journal(lightning.Callback):
             "reading": round(done - trained, 3),
         }
         self.history.append(row)
+        self.may_write()
         append_line(self.folder / "history.jsonl", row)
         if self.on_epoch is not None:
             self.on_epoch(row)
@@ -171,6 +175,7 @@ class Journal(lightning.Callback):
             twice = name == "best" and reading is last
             self._keep(name, epoch, replace(reading, files={}) if twice else reading)
         for percent in reached if self.keep_moments else ():
+            self.may_write()
             file = weights.MOMENT.format(percent=percent)
             weights.write(self.folder, self.run, self.best["epoch"], self.best["model"], file)
 
