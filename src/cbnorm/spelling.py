@@ -9,6 +9,8 @@ def guess(word: str, choices: Iterable[str]) -> str:
 
     >>> guess("table55", ["table5", "dcgan"])
     "did you mean 'table5'?"
+    >>> guess("BN", ["bn", "gn"])
+    "did you mean 'bn'?"
     >>> guess("lr", ["optimizer.lr", "seed"])
     "did you mean 'optimizer.lr'?"
     >>> guess("mnist", ["cifar10"])
@@ -17,6 +19,9 @@ def guess(word: str, choices: Iterable[str]) -> str:
     choices = sorted(choices)
     # The last part of a dotted key is what people misspell or leave the group off.
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if not close:
+        folded = {choice.casefold(): choice for choice in choices}
+        close = [folded[word] for word in difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)]
     if not close:
         tail = word.rpartition(".")[2]
         close = [choice for choice in choices if choice.rpartition(".")[2] == tail]

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from cbnorm.norms import (
     ConditionalBatchNorm,
@@ -153,3 +154,71 @@ def test_a_refused_option_leaves_the_model_whole():
     with pytest.raises(TypeError, match="num_clusters"):
         convert_norm(model, "scb", where="all", num_components=2)
     assert isinstance(model[1], nn.BatchNorm2d)
+
+
+class Loud(nn.BatchNorm1d):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return 5 * super().__call__(x)
+
+
+def hooked() -> nn.Module:
+    layer = nn.BatchNorm1d(4)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+def patched() -> nn.Module:
+    layer = nn.BatchNorm1d(4)
+    layer.forward = lambda x: 3 * x
+    return layer
+
+
+def pruned() -> nn.Module:
+    return prune.l1_unstructured(nn.BatchNorm1d(4), "weight", amount=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Loud(4), "may do more than batch normalization"),
+        (patched, "may do more than batch normalization"),
+        (hooked, "has hooks or parametrizations"),
+        (pruned, "has hooks or parametrizations"),
+        (lambda: parametrize.register_parametrization(nn.BatchNorm1d(4), "weight", nn.Tanh()), "1 is|hooks"),
+    ],
+)
+def test_nothing_attached_to_a_layer_is_lost_silently(make, message):
+    model = nn.Sequential(nn.Linear(4, 4), make())
+    with pytest.raises(ValueError, match=message):
+        convert_norm(model, "mode", num_components=2)
+    assert isinstance(model[1], nn.BatchNorm1d)
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "message"),
+    [
+        ("*.bn", ValueError, "is no regular expression"),
+        (["1"], TypeError, "where must be 'first', 'all', a regular expression or a callable"),
+        (None, TypeError, "where must be"),
+    ],
+)
+def test_a_where_that_says_nothing_is_refused(where, kind, message):
+    with pytest.raises(kind, match=message):
+        convert_norm(make_model(), "ucb", where=where, num_components=2)
+
+
+def test_the_number_of_channels_is_not_for_the_caller():
+    with pytest.raises(TypeError, match="leave num_features out"):
+        convert_norm(make_model(), "scb", num_features=9, num_clusters=2)
+
+
+@pytest.mark.parametrize("name", ["bn", "mn", "ucb", "gn"])
+def test_a_layer_without_beta_gets_none_that_learns(name):
+    layer = nn.BatchNorm2d(4)
+    layer.bias = None  # as bias=False makes it, where torch has that
+    options = {"mn": {"num_components": 2}, "ucb": {"num_components": 2, "affine": True}}.get(name, {})
+    model = nn.Sequential(layer)
+    convert_norm(model, name, **options)
+    assert model[0].weight.requires_grad
+    assert not model[0].bias.requires_grad
+    assert not model[0].bias.any()

@@ -1,5 +1,6 @@
 """What all layers share: shape in, shape out, statistics in full precision, running averages."""
 
+import math
 from abc import ABC, abstractmethod
 from numbers import Real
 from operator import index
@@ -161,11 +162,17 @@ def is_norm(module: nn.Module) -> bool:
 
 def check_common(num_features: int, eps: Any, channel_dim: int) -> tuple[int, float, int]:
     """What all layers take, as int, float and int, or one clear line."""
-    if not isinstance(eps, Real) or not float(eps) > 0:
-        raise ValueError(f"eps must be positive, not {eps!r}")
+    eps = check_positive("eps", eps)
     if channel_dim not in (1, -1):
         raise ValueError(f"channel_dim must be 1 or -1, not {channel_dim!r}")
-    return check_count("num_features", num_features), float(eps), channel_dim
+    return check_count("num_features", num_features), eps, channel_dim
+
+
+def check_positive(name: str, value: Any) -> float:
+    """``value`` as a float if it is a finite number above zero, else one clear line."""
+    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} must be positive and finite, not {value!r}")
+    return float(value)
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
@@ -175,13 +182,20 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     return index(value)
 
 
-def check_momentum(momentum: float) -> float:
+def check_seed(seed: int) -> int:
+    """``seed`` as an int if it is an integer (NumPy's too), else one clear line."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ValueError(f"seed must be an integer or None, not {seed!r}")
+    return index(seed)
+
+
+def check_momentum(momentum: Any) -> float:
     """``momentum`` if it lies in [0, 1], else one clear line."""
-    if momentum is None or not 0 <= momentum <= 1:
+    if not isinstance(momentum, Real) or not 0 <= float(momentum) <= 1:
         raise ValueError(
-            f"momentum must lie in [0, 1], not {momentum} (new = (1 - momentum)·old + momentum·batch)"
+            f"momentum must lie in [0, 1], not {momentum!r} (new = (1 - momentum)·old + momentum·batch)"
         )
-    return momentum
+    return float(momentum)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
@@ -219,12 +233,21 @@ def recomputing() -> bool:
     return torch._C._current_graph_task_id() != -1  # noqa: SLF001  (as torch.utils.checkpoint asks)
 
 
+def narrowed(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """``value`` in another type; what is finite stays so (variances of float16's inputs may not fit)."""
+    if value.dtype == dtype:
+        return value
+    largest = torch.finfo(dtype).max
+    return torch.where(value.isfinite(), value.clamp(-largest, largest), value).to(dtype)
+
+
 @torch.no_grad()
 def average_(running: Tensor, value: Tensor, momentum: float, alive: Tensor | None = None) -> None:
     """In place: ``running = (1 - momentum)·running + momentum·value``, where ``alive``; once a batch."""
     if recomputing():
         return
-    moved = running.lerp(value.detach().to(running.dtype), momentum)
+    value = value.detach()
+    moved = narrowed(running.to(value.dtype).lerp(value, momentum), running.dtype)
     running.copy_(moved if alive is None else torch.where(alive, moved, running))
 
 
@@ -234,4 +257,4 @@ def local_generator(seed: int | None) -> torch.Generator:
     Args:
         seed: None means the seed last given to :func:`torch.manual_seed`, which is read, not drawn from.
     """
-    return torch.Generator().manual_seed(torch.initial_seed() if seed is None else seed)
+    return torch.Generator().manual_seed(torch.initial_seed() if seed is None else check_seed(seed))

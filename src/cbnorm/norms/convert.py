@@ -25,7 +25,8 @@ def convert_norm(
     ``options``), and so are gamma and beta where the new layer has them: copied to each cluster for
     ``conditional_bn``. A momentum of None, torch's cumulative average, becomes the new layer's own unless it
     is ``bn``. Running statistics are not kept: they are moments of one component, and the new layers have K.
-    Frozen gamma and beta stay frozen; without them before there are none after, but in ``conditional_bn``.
+    Frozen gamma and beta stay frozen; without them before there are none after, but in ``conditional_bn``
+    (a layer with gamma alone gets a beta that stays zero).
     What is one layer at several places stays one. Layers that need cluster ids find them in
     :func:`cbnorm.norms.cluster_ids`.
 
@@ -42,9 +43,10 @@ def convert_norm(
 
     Raises:
         ValueError: Nothing to replace, or ``model`` itself is a BatchNorm layer; a chosen layer computes more
-            than batch normalization, has not seen its first batch (lazy ones), or has its channels in the
-            last dimension, which the new one can't.
-        TypeError: As :func:`cbnorm.norms.create_norm`.
+            than batch normalization, carries hooks or parametrizations, which would be lost, has not seen its
+            first batch (lazy ones), or has its channels in the last dimension, which the new one can't;
+            ``where`` is no regular expression.
+        TypeError: As :func:`cbnorm.norms.create_norm`; ``where`` is neither text nor callable.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
@@ -76,7 +78,9 @@ def _choose(layers: dict[str, _BatchNorm], where: Where) -> dict[str, _BatchNorm
     elif where == "all":
         chosen = layers
     elif isinstance(where, str):
-        chosen = {path: layer for path, layer in layers.items() if re.search(where, path)}
+        chosen = {path: layer for path, layer in layers.items() if _pattern(where).search(path)}
+    elif not callable(where):
+        raise TypeError(f"where must be 'first', 'all', a regular expression or a callable, not {where!r}")
     else:
         chosen = {path: layer for path, layer in layers.items() if where(path, layer)}
     if not chosen:
@@ -85,15 +89,31 @@ def _choose(layers: dict[str, _BatchNorm], where: Where) -> dict[str, _BatchNorm
     return chosen
 
 
+def _pattern(where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(where)
+    except re.error as error:
+        raise ValueError(
+            f"where={where!r} is no regular expression: {error} (any text is '.*', a dot is '\\.')"
+        ) from error
+
+
 def _check_plain(path: str, layer: _BatchNorm) -> None:
     kind = type(layer).__name__
-    if type(layer).forward not in _FORWARDS:
+    own_call = type(layer).__call__ is not nn.Module.__call__
+    if type(layer).forward not in _FORWARDS or "forward" in vars(layer) or own_call:
         raise ValueError(
             f"{path} is a {kind}, whose forward may do more than batch normalization: leave it out with "
             "where=, or replace it by hand"
         )
     if not layer.num_features:
         raise ValueError(f"{path} is a {kind} that has seen no batch: let one pass through the model first")
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(layer, name, None) for name in hooks) or hasattr(layer, "parametrizations"):
+        raise ValueError(
+            f"{path} has hooks or parametrizations (such as pruning's), which would be lost: remove them "
+            "first, or leave it out with where="
+        )
 
 
 def _state(layer: _BatchNorm, model: nn.Module) -> Tensor:
@@ -117,11 +137,17 @@ def _replacement(layer: _BatchNorm, name: str, options: dict[str, Any], state: T
     if options.get("convention") == "released":
         del kept["eps"]  # it is added to the deviation there, not to the variance
     inherited = {option: value for option, value in kept.items() if option in known}
+    if "num_features" in options:
+        raise TypeError("the number of channels is that of each layer: leave num_features out")
     new = create_norm(name, layer.num_features, **(inherited | options))
     if "device" not in known:
         new.to(state.device, state.dtype)
     for parameter in ("weight", "bias"):
         _copy_affine(getattr(new, parameter, None), getattr(layer, parameter))
+    beta = getattr(new, "bias", None)
+    # torch's types know no gamma without beta.
+    if layer.affine and getattr(layer, "bias", None) is None and isinstance(beta, nn.Parameter):
+        beta.requires_grad = False
     return new.train(layer.training)
 
 

@@ -60,15 +60,23 @@ def check_input(x: Tensor, layer: nn.Module, num_features: int, channel_dim: int
     """
     name = type(layer).__name__
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name} needs a floating-point tensor, got {kind}; convert it with .float()")
+        given = isinstance(x, Tensor)
+        kind, way = (x.dtype, ".float()") if given else (type(x).__name__, "torch.as_tensor")
+        raise TypeError(f"{name} needs a floating-point tensor, got {kind}; convert it with {way}")
     if x.ndim < 2 or x.shape[channel_dim] != num_features:
         where = "dimension 1" if channel_dim == 1 else "the last dimension"
         raise ValueError(
             f"{name} expects {num_features} channels in {where}, got an input of shape {tuple(x.shape)}"
-            "; for (N, T, C) pass channel_dim=-1"
+            + _other_place(x, num_features, channel_dim)
         )
     _check_state(x, layer, name)
+
+
+def _other_place(x: Tensor, num_features: int, channel_dim: int) -> str:
+    """What to do where the channels lie in the other place."""
+    if x.ndim < 3 or channel_dim == 1:
+        return "; for (N, T, C) pass channel_dim=-1" if x.ndim != 2 else ""
+    return "; for (N, C, T) pass channel_dim=1" if x.shape[1] == num_features else ""
 
 
 def _check_state(x: Tensor, layer: nn.Module, name: str) -> None:
@@ -119,8 +127,7 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
         ValueError: Not one id a sample, another device, or an id outside [-1, ``num_clusters``).
     """
     if not isinstance(clusters, Tensor) or clusters.dtype not in _IDS:
-        kind = clusters.dtype if isinstance(clusters, Tensor) else type(clusters).__name__
-        raise TypeError(f"{name} needs cluster ids as an integer tensor, got {kind}; .long() makes one")
+        raise TypeError(f"{name} needs cluster ids as an integer tensor, got {_instead(clusters)}")
     if clusters.shape != x.shape[:1]:
         raise ValueError(
             f"{name} needs one cluster id a sample, shape ({x.shape[0]},), got {tuple(clusters.shape)}"
@@ -138,6 +145,15 @@ def check_clusters(clusters: Tensor, x: Tensor, num_clusters: int, name: str) ->
             f"and num_clusters={num_clusters}"
         )
     return low < 0
+
+
+def _instead(clusters: object) -> str:
+    """What was given in the place of ids, and what to do about it."""
+    if not isinstance(clusters, Tensor):
+        return f"{type(clusters).__name__}; torch.as_tensor makes one of a list or an array"
+    if clusters.ndim == 2:
+        return f"{clusters.dtype} of shape {tuple(clusters.shape)}; only scb_base takes weights of clusters"
+    return f"{clusters.dtype}; .long() makes one"
 
 
 def _unreadable(x: Tensor) -> bool:

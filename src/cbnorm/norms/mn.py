@@ -13,6 +13,9 @@ from cbnorm.norms.base import (
     average_,
     check_count,
     check_momentum,
+    check_positive,
+    check_seed,
+    narrowed,
     recomputing,
     snapshot,
 )
@@ -110,9 +113,8 @@ class MixtureNorm(Seeded, FeatureNorm):
         self.refit_every = None if refit_every is None else check_count("refit_every", refit_every)
         self.seed_steps = check_count("seed_steps", seed_steps, least=0)
         self.em_steps = check_count("em_steps", em_steps, least=0)
-        if not variance_floor > 0:
-            raise ValueError(f"variance_floor must be positive, not {variance_floor}")
-        self.variance_floor, self.differentiate_tau = variance_floor, differentiate_tau
+        self.variance_floor = check_positive("variance_floor", variance_floor)
+        self.differentiate_tau = differentiate_tau
         self.momentum = check_momentum(momentum)
         self.fitted, self._is_seeded = mixture is None, False
         self._make_state(affine=affine, device=device, dtype=dtype)
@@ -120,8 +122,10 @@ class MixtureNorm(Seeded, FeatureNorm):
         self.register_buffer("seed", torch.tensor(self._seed, device=device))
         self.reset_parameters()
         if mixture is not None:
-            if len(mixture) != 3:
-                raise ValueError(f"mixture must be (weights, means, variances), not {len(mixture)} tensors")
+            parts = len(mixture) if isinstance(mixture, Sequence) else 0
+            if parts != 3:
+                given = f"{parts} tensors" if parts else type(mixture).__name__
+                raise ValueError(f"mixture must be (weights, means, variances), not {given}")
             self.set_mixture(*mixture)
 
     def _make_state(
@@ -244,7 +248,7 @@ class MixtureNorm(Seeded, FeatureNorm):
         finite = torch.stack([part.isfinite().all() for part in mixture]).all()
         for prefix, new in zip(("weights", "means", "variances"), mixture, strict=True):
             old = getattr(self, f"mixture_{prefix}")
-            old.copy_(torch.where(finite, new.to(old.dtype), old))
+            old.copy_(torch.where(finite, narrowed(new, old.dtype), old))
 
     def _subsample(self, x: Tensor) -> Tensor:
         return sample_vectors(x, self.fit_samples, self.num_batches_tracked)
@@ -282,9 +286,8 @@ class MixtureNorm(Seeded, FeatureNorm):
         for state in (self.mixture_weights, self.mixture_means, self.mixture_variances):
             state.copy_(state[order])
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._mark(seeded=bool(self.seeded))
+    def _mixture_names(self) -> tuple[str, ...]:
+        return "mixture_weights", "mixture_means", "mixture_variances"
 
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""
@@ -293,4 +296,4 @@ class MixtureNorm(Seeded, FeatureNorm):
 
 def _as_int64(seed: int) -> int:
     """Torch's seeds are unsigned; a buffer holds signed ones."""
-    return seed % (2**62)
+    return check_seed(seed) % (2**62)

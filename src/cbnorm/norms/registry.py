@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cbnorm import plugins
+from cbnorm.norms.base import check_count
 from cbnorm.norms.batch import BatchNorm
 from cbnorm.norms.conditional import ClusterBatchNorm, ConditionalBatchNorm
 from cbnorm.norms.mn import MixtureNorm
@@ -52,7 +53,7 @@ def _group(
     dtype: Any = None,
 ) -> nn.GroupNorm:
     """Group normalization; 32 groups, or as many as divide 32 and the channels both."""
-    groups = math.gcd(32, num_features) if num_groups is None else num_groups
+    groups = math.gcd(32, num_features) if num_groups is None else check_count("num_groups", num_groups)
     return nn.GroupNorm(groups, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 
 

@@ -1,5 +1,8 @@
 """A first mixture out of the first batch: of the vectors at its positions, or of each channel's scalars."""
 
+from abc import abstractmethod
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 
@@ -42,6 +45,10 @@ class Seeded(nn.Module):
     _is_seeded: bool
     _read: Tensor | None = None
 
+    @abstractmethod
+    def _mixture_names(self) -> tuple[str, ...]:
+        """The parameters and buffers that are the mixture; none where no batch gives it."""
+
     def _has_mixture(self) -> bool:
         # What follows every operation has no values to read.
         readable = not (torch.compiler.is_compiling() or watched())
@@ -51,6 +58,19 @@ class Seeded(nn.Module):
 
     def _mark(self, *, seeded: bool) -> None:
         self._is_seeded, self._read = seeded, self.seeded
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        names = self._mixture_names()
+        before = self.seeded.clone() if names else None
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if before is None:
+            return
+        found = [state_dict.get(f"{prefix}{name}") for name in names]
+        shapes = [getattr(self, name).shape for name in names]
+        if [None if tensor is None else tensor.shape for tensor in found] != shapes:
+            # Of another number of components "seeded" fits, and would say that a mixture has come.
+            self.seeded = before
+        self._mark(seeded=bool(self.seeded))
 
 
 @torch.compiler.disable

@@ -255,10 +255,19 @@ class UCBNorm(Seeded, FeatureNorm):
             sound = alive.any() & moments.share.isfinite().all()
             average_(self.running_prior, moments.share, self.momentum, sound)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        if self.init == "first_batch":
-            self._mark(seeded=bool(self.seeded))
+    def _mixture_names(self) -> tuple[str, ...]:
+        if self.init != "first_batch":
+            return ()
+        weight = self.update == "weight"
+        return (
+            ("mean", "raw_variance", "prior_logits")
+            if weight
+            else ("running_mean", "running_var", "running_prior")
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mixture of the last batch: a copy needs none, and those of tracers can't be copied."""
+        return self.__dict__ | {"_before": None}
 
     def extra_repr(self) -> str:
         """The arguments that differ between instances."""
