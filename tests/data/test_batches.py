@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cbnorm.data import room
+from cbnorm.data import augment, room
 from cbnorm.data.augment import Augmentation
 from cbnorm.data.batches import Batches
 from cbnorm.data.splits import Split
@@ -123,6 +123,22 @@ def test_the_batch_size_does_not_change_how_images_are_varied():
         torch.cat([batch[0] for batch in make(augmentation=FULL, batch_size=size)]) for size in (23, 4)
     )
     torch.testing.assert_close(whole, parts, atol=1e-6, rtol=0)
+
+
+def test_the_seed_decides_how_images_are_varied_too():
+    first, other = (next(iter(make(shuffle=False, augmentation=FULL, seed=seed))) for seed in (0, 1))
+    assert torch.equal(first[1], other[1])
+    assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("fill", ["reflect", "nearest"])
+def test_what_lies_behind_the_border_is_filled_as_asked(fill):
+    shifted = Augmentation(shift=0.5, fill=fill)
+    batches = make(batch_size=23, mean=(0,) * 3, std=(1 / 255,) * 3, shuffle=False, augmentation=shifted)
+    ((images, _, _),) = batches
+    _, params = batches.drawn(0)
+    expected = augment.apply(make_split(23).images.float(), params, fill)
+    torch.testing.assert_close(images, expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("augmentation", [None, Augmentation(flip=True), FULL])

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_a_server_without_ranges_starts_over(fetch, site):
     fetch.part.write_bytes(BODY[:1000])
     site.plan = [{"ranges": False}]
     assert fetch().read_bytes() == BODY
+
+
+def test_an_answer_from_another_place_is_not_appended():
+    def continues(status, given):
+        return download._continues_at(SimpleNamespace(status=status, headers={"Content-Range": given}), 1000)
+
+    assert continues(206, "bytes 1000-1999/2000")
+    assert not continues(206, "bytes 0-1999/2000")
+    assert not continues(206, "bytes 10000-1999/2000")
+    assert not continues(200, "bytes 1000-1999/2000")
 
 
 def test_a_damaged_part_is_fetched_again_from_the_beginning(fetch, site):

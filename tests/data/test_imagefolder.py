@@ -73,6 +73,13 @@ def test_a_fifth_of_each_class_is_held_out_by_content(pictures, tmp_path):
     assert not set(again.test) & set(again.train)
 
 
+def test_the_share_that_is_held_out_is_rounded_to_the_nearest(pictures):
+    for number in range(8, 12):
+        next((pictures / "dog").glob(f"{number}.*")).unlink()
+    # A fifth of 5, 10 and 8 images.
+    assert load(pictures).test.labels.bincount().tolist() == [1, 2, 2]
+
+
 def test_the_fingerprint_is_of_the_content_not_of_place_or_time(pictures, tmp_path):
     first = catalog.fingerprint("imagefolder", str(pictures))
     shutil.copytree(pictures, tmp_path / "elsewhere", copy_function=shutil.copyfile)

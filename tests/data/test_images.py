@@ -63,6 +63,13 @@ def test_the_seed_decides_training_and_validation_but_not_the_test(loaded):
     assert torch.equal(other.test.indices, loaded.test.indices)
 
 
+def test_the_seed_decides_which_images_train_where_the_same_ones_validate():
+    options = {"val_images": 137, "split": "last", "train_images": 100}
+    first, other = (images.load("digits", **options, split_seed=seed) for seed in (0, 1))
+    assert torch.equal(first.val.indices, other.val.indices)
+    assert as_set(first.train) != as_set(other.train)
+
+
 def test_the_last_images_may_validate_instead(loaded):
     last = images.load("digits", val_images=137, split="last", train_images=100)
     assert last.val.indices.tolist() == list(range(1300, 1437))

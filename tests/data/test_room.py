@@ -29,6 +29,13 @@ def test_a_data_set_that_is_mapped_is_the_data_set(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("share", [0, 1])
+def test_pieces_are_put_together_in_their_order(share, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SHARE", share)
+    whole = torch.arange(7 * 12, dtype=torch.uint8).view(7, 3, 2, 2)
+    assert torch.equal(room.gathered(whole.split(3), whole.shape, tmp_path), whole)
+
+
 def test_a_folder_that_cannot_hold_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "SHARE", 0)
     (tmp_path / "file").write_text("")

@@ -26,6 +26,13 @@ def test_every_beginning_holds_each_class_in_proportion(labels, seed, data):
     assert ((counts - size * share).abs() <= 0.5 + (1 + present / 2) * share + 1 / 2 + 1e-6).all()
 
 
+def test_a_small_class_has_its_first_image_at_half_its_distance():
+    """Sainte-Lague: ten images in a hundred come first at a twentieth of the order, not at a tenth."""
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    places = (labels[stratified_order(labels, 0, "x")] == 1).nonzero()[:, 0]
+    assert ((places - (10 * torch.arange(10) + 4.5)).abs() <= 0.5).all()
+
+
 @given(st.integers(1, 20), st.integers(1, 7), seeds, st.data())
 def test_equal_classes_differ_by_one_at_most(per_class, classes, seed, data):
     labels = torch.arange(classes).repeat_interleave(per_class)

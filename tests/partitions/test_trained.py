@@ -17,6 +17,7 @@ from cbnorm.runs.build import build
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
 from cbnorm.runs.store import Store
+from cbnorm.runs.trained import _refuse_other_images
 from cbnorm.tasks.classification import ClassificationReader
 from cbnorm.tasks.predictions import predict
 
@@ -117,6 +118,7 @@ def test_activations_serve_as_features(own_data: Path, store: Store) -> None:
         (["partition.run=0123456789ab"], "is no finished run"),
         (["partition.layer=9"], "layer 9 is none of the network's 4 normalization layers"),
         (["dataset.split_seed=1"], "was trained with dataset.split_seed=0, not 1"),
+        (["dataset.split=last"], "was trained with dataset.split=stratified, not last"),
         (["dataset.val_images=30"], "was trained with dataset.val_images=20, not 30"),
     ],
 )
@@ -183,3 +185,13 @@ def test_a_network_that_takes_clusters_itself_is_refused(own_data: Path, store: 
             config(store, "partition=mn_components", f"partition.run={run_id(clustered)}"),
             torch.device("cpu"),
         )
+
+
+def test_a_run_of_another_fold_is_refused() -> None:
+    """Also where the seed chooses it: seed 1 tests on what seed 0 trains on."""
+    ours = compose_run([*WORDS, "norm=bn"])
+    folded = ours.model_copy(update={"dataset": ours.dataset.model_copy(update={"folds": 10, "fold": None})})
+    other = folded.model_copy(update={"seed": 1})
+    _refuse_other_images(folded, folded, "a")
+    with pytest.raises(CbnormError, match=r"was trained with dataset\.fold=1, not 0"):
+        _refuse_other_images(other, folded, "a")

@@ -148,6 +148,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+def test_the_seed_decides_which_batches_come() -> None:
+    first, again, other = (
+        next(iter(build(config(*TINY, "norm=none", f"seed={seed}"), torch.device("cpu")).train.epoch(0)))
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
 @pytest.mark.parametrize("stop_at", [2, 3])
 def test_a_run_stopped_at_any_batch_goes_on_exactly(
     stop_at: int, undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.collect import collect
 from cbnorm.report.tables import write_tables
 from cbnorm.runs import speed
-from cbnorm.runs.campaign import Part, in_order, limit_of, plan_campaign
+from cbnorm.runs.campaign import SAVING, Part, in_order, limit_of, plan_campaign
 from cbnorm.runs.campaign_commands import read
 from cbnorm.runs.claim import holder
 from cbnorm.runs.identity import run_id
@@ -268,6 +268,14 @@ def test_runs_stop_early_enough_to_be_saved_and_unfinished_ones_come_first() -> 
     # One and a half times the start and the one epoch that is left, or the first checkpoint of a new run.
     assert limit.needs[items[3].id] == 1.5 * (10 + 2)
     assert limit.needs[items[0].id] == 1.5 * (10 + 8)
+
+
+@pytest.mark.parametrize(("pause", "most"), [(7.0, 7.0), (500.0, 20.0)])
+def test_runs_stop_before_the_end_by_what_saving_takes(pause: float, most: float) -> None:
+    (item,) = plan_campaign(["table5"], ["budget=smoke"], seeds=[0], labels=["BN-1"])
+    cost = Cost(start=10.0, epoch=2.0, pause=pause, speed=100.0, source="measured here")
+    limit = limit_of([Part(item, None, begun=False, elsewhere=False, epochs=0, cost=cost)], 100.0)
+    assert limit.stop == 100.0 - SAVING - most
 
 
 def test_several_tables_are_one_plan_over_all_rows_before_the_next_seed() -> None:

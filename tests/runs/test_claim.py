@@ -111,6 +111,40 @@ def test_a_claim_is_renewed(tmp_path: Path) -> None:
         held.check()
 
 
+def test_a_claim_is_renewed_three_times_in_its_lifetime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, wait = [], threading.Event.wait
+    patched = lambda event, timeout=None: waited.append(timeout) or wait(event, timeout)  # noqa: E731
+    monkeypatch.setattr(module.threading.Event, "wait", patched)
+    with claim(tmp_path, lifetime=96.0):
+        pass
+    assert 32.0 in waited
+
+
+def test_nobody_renews_the_claim_of_another(tmp_path: Path) -> None:
+    with claim(tmp_path, lifetime=0.03):
+        path = tmp_path / "claim.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "another"}))
+        os.utime(path, (0, 0))
+        time.sleep(0.3)
+        assert path.stat().st_mtime == 0
+
+
+def test_a_lock_is_of_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen, flock = tmp_path / ".claim.lock", iter(range(100)), module.fcntl.flock
+
+    def removed_before_it_was_granted(descriptor: int, how: int) -> None:
+        if next(seen) == 0:
+            path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(module.fcntl, "flock", removed_before_it_was_granted)
+    descriptor = module._lock(path, make=True)
+    assert os.path.samestat(os.fstat(descriptor), path.stat())
+    os.close(descriptor)
+
+
 def test_who_slept_while_another_took_over_writes_nothing_and_leaves_the_other_be(tmp_path: Path) -> None:
     with claim(tmp_path) as asleep:
         (tmp_path / "claim.json").unlink()

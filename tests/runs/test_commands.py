@@ -196,6 +196,21 @@ def test_merging_takes_no_links_and_nothing_outside_runs(ask, tmp_path: Path) ->
     assert Store(tmp_path / "runs").runs() == [other]
 
 
+@pytest.mark.parametrize("accuracy", ["101.0", "-0.5", "1e999"])
+def test_a_record_with_an_impossible_accuracy_is_not_believed(accuracy: str, ask, tmp_path: Path) -> None:
+    run = put(tmp_path / "runs", "norm=bn")
+    path = tmp_path / "runs" / run / "record.json"
+    path.write_text(path.read_text().replace('"accuracy": 80.0', f'"accuracy": {accuracy}'))
+    assert "not in per cent" in ask("show", run)[2]
+
+
+def test_a_loss_that_is_no_number_is_not_believed(ask, tmp_path: Path) -> None:
+    run = put(tmp_path / "runs", "norm=bn")
+    path = tmp_path / "runs" / run / "record.json"
+    path.write_text(path.read_text().replace('"loss": 0.5', '"loss": 1e999'))
+    assert "a moment without a reading" in ask("show", run)[2]
+
+
 def test_stores_that_cannot_be_merged_are_refused(ask, tmp_path: Path) -> None:
     put(tmp_path / "runs", "norm=bn")
     assert "is the store itself" in ask("merge", str(tmp_path / "runs"))[2]

@@ -169,6 +169,18 @@ def test_the_first_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(linear("norm=bn"), linear("norm=bn", "seed=1"))
 
 
+def test_the_seed_decides_both_networks_the_order_and_what_is_sampled() -> None:
+    def made(seed: int) -> list[torch.Tensor]:
+        parts = build(config("norm=bn", f"seed={seed}"), torch.device("cpu"))
+        pair = parts.task.model
+        weights = [pair.generator.linear.weight.detach(), pair.discriminator.first.weight.detach()]
+        return [*weights, parts.train.drawn(0)[0], parts.reader.vectors]
+
+    ours, again, other = made(0), made(0), made(1)
+    assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(ours, other, strict=True))
+
+
 NETWORKS = sorted({row.overrides for row in choose_rows("dcgan", ["all"])})
 
 

@@ -113,6 +113,32 @@ def test_guessed_ids_are_those_of_the_classifiers_best_weights(store: Store) -> 
     assert sorted(reader.conditions["permuted"].ids.tolist()) == sorted((labels // 1).tolist())
 
 
+def test_guesses_come_from_the_best_weights_at_the_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([10.0, 50.0, 40.0])
+    scripted = lambda *_: {"val_loss": 1.0, "val_accuracy": next(scores)}  # noqa: E731
+    monkeypatch.setattr(ClassificationReader, "validate", scripted)
+    store = Store(tmp_path / "runs")
+    words = ["trainer.max_epochs=3", "trainer.moments=[33,100]", "optimizer.lr=0.05"]
+    ours = config(store, "norm=scb", *GROUPED, ALL, *words)
+    execute(group_classifier(ours), store)
+    found, run = probabilities(ours)
+    with np.load(store.folder(run) / "predictions.npz") as arrays:
+        kept = {key: arrays[f"probabilities_{key}"] for key in ("best_epoch1", "best_epoch3", "last_epoch3")}
+    assert not np.array_equal(kept["best_epoch3"], kept["best_epoch1"])
+    assert not np.array_equal(kept["best_epoch3"], kept["last_epoch3"])
+    torch.testing.assert_close(found, torch.from_numpy(kept["best_epoch3"]).float(), atol=2e-3, rtol=0)
+
+
+def test_the_seed_decides_how_ids_are_permuted(tmp_path) -> None:
+    def ids(seed: int) -> torch.Tensor:
+        words = ["norm=scb", *GROUPED, "task.readings=[permuted]", f"seed={seed}"]
+        parts = build(config(Store(tmp_path / "runs"), *words), torch.device("cpu"))
+        return parts.reader.conditions["permuted"].ids
+
+    assert torch.equal(ids(0), ids(0))
+    assert not torch.equal(ids(0), ids(1))
+
+
 def test_nothing_is_trained_a_second_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "_train", None)
     assert execute(config(store, "norm=scb", *GROUPED, ALL), store)["status"] == "done"
@@ -207,6 +233,13 @@ def test_the_test_set_is_read_once_where_training_would_have_stopped(tmp_path, m
     without = execute(config(store, *words), store)
     assert without["id"] != record["id"]
     assert without["metrics"]["moments"][-1]["last"] == entries[-1]["last"]
+
+
+def test_of_equal_scores_the_first_epoch_is_the_best(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = lambda *_: {"val_loss": 1.0, "val_accuracy": 10.0}  # noqa: E731
+    monkeypatch.setattr(ClassificationReader, "validate", scripted)
+    record = execute(config(Store(tmp_path / "runs"), "norm=bn", "trainer.max_epochs=2"), Store(tmp_path))
+    assert record["metrics"]["moments"][-1]["best_epoch"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run that was killed, wherever, ends with the same numbers as one that was not."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -140,6 +141,22 @@ def test_what_takes_long_to_save_is_saved_less_often(
         checkpointer.on_train_batch_end(SimpleNamespace(optimizers=[]), task, None, None, 0)
     assert saved[0] == 20
     assert np.diff(saved) == pytest.approx(distance, abs=1)
+
+
+def test_rate_and_random_numbers_of_a_step_are_those_of_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, seeds = [], []
+    task = Classification(torch.nn.Linear(1, 1), config().optimizer, steps=6)
+    monkeypatch.setattr(task, "begin_step", steps.append)
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for seed, epoch, batch in itertools.product((0, 1), (0, 1), (0, 1, 2)):
+        journal: Any = SimpleNamespace(epoch=epoch)
+        checkpointer = resume.Checkpointer(tmp_path, "0", seed, journal, 3)
+        checkpointer.batch = batch
+        checkpointer.on_train_batch_start(None, task, None, 0)
+    assert steps == [0, 1, 2, 3, 4, 5] * 2
+    assert len(set(seeds)) == 12
 
 
 #: With PAUSE in the environment the run waits at its first checkpoint: a busy machine sends a signal late.
