@@ -16,6 +16,8 @@ REFUSALS = {
     "norm.componets=3": "unknown option 'norm.componets': did you mean 'norm.components'?",
     "++norm.componets=3": "unknown option 'norm.componets': did you mean 'norm.components'?",
     "+optimizer.lrr=0.1": "unknown option 'optimizer.lrr': did you mean 'optimizer.lr'?",
+    "norm.num_clusters=4": "unknown option 'norm.num_clusters': in a run that is partition.clusters",
+    "+norm.num_component=4": "unknown option 'norm.num_component': in a run that is norm.components",
     "lr=0.1": "unknown option 'lr': did you mean 'optimizer.lr'?",
     "optimizer.lr=-1": "optimizer.lr=-1 must be greater than 0",
     "optimizer.lr=fast": "optimizer.lr=fast must be a valid number",

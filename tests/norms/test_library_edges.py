@@ -238,6 +238,8 @@ def test_what_can_t_be_converted_is_refused(layer: nn.Module, name: str, message
         (lambda: MixtureNorm(3, 2, variance_floor=None), "variance_floor must be positive"),
         (lambda: MixtureNorm(3, 2, seed="a"), "seed must be an integer or None, not 'a'"),
         (lambda: UCBNorm(3, 2, posterior="joint", seed=1.5), "seed must be an integer or None, not 1.5"),
+        (lambda: create_norm("in", 0), "num_features must be an integer of at least 1"),
+        (lambda: create_norm("ln", 4, eps=-1), "eps must be positive"),
         (lambda: create_norm("gn", 10, num_groups=0), "num_groups must be an integer of at least 1"),
         (lambda: create_norm("BN", 3), "did you mean 'bn'"),
         (lambda: MixtureNorm(3, 2, em_steps=1.5), "em_steps must be an integer"),

@@ -201,3 +201,26 @@ def test_moving_averages_are_not_moved_by_watching():
     state = copy.deepcopy(layer.state_dict())
     layer.eval()(torch.randn(16, 4))
     assert all(torch.equal(value, layer.state_dict()[name]) for name, value in state.items())
+
+
+def test_ids_that_are_an_input_stay_one_when_a_model_is_exported():
+    """As docs/norms/README.md says how: the exported module enters the context itself."""
+
+    class WithIds(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x, ids):
+            with cluster_ids(ids):
+                return self.model(x)
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 6), create_norm("scb", 6, num_clusters=3)).eval()
+    torch.nn.init.normal_(model[1].mean)
+    x, first, other = torch.randn(4, 6), torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, -1, 1])
+    exported = torch.export.export(WithIds(model), (x, first)).module()
+    for ids in (first, other):
+        with cluster_ids(ids):
+            expected = model(x)
+        torch.testing.assert_close(exported(x, ids), expected)

@@ -1,7 +1,7 @@
 """From the words of a command line to a checked :class:`RunConfig`, or one line that says what is wrong."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,12 @@ def _chosen(_conf: Path, _path: tuple[str, ...], overrides: tuple[str, ...]) -> 
 
 
 _FOREIGN = ("norm.options.", "model.options.")
+#: Options of layers whose values a run is told under other names.
+_IN_THE_LIBRARY = {
+    "num_cluster": "partition.clusters",
+    "num_component": "norm.components",
+    "num_group": "norm.groups",
+}
 
 
 def _explain(error: Exception, parsed: Sequence[Override]) -> str:
@@ -149,11 +155,17 @@ def _explain(error: Exception, parsed: Sequence[Override]) -> str:
             return f"'{key}': only a {key.partition('.')[0]} of another package has options of that kind"
         if key.startswith("hydra") or key in keys or any(k.startswith(key + ".") for k in keys):
             continue
-        return f"unknown option '{key}': {nearest(key, keys)}"
+        return f"unknown option '{key}': {_meant(key, keys)}"
     if isinstance(error, CbnormError):
         return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or type(error).__name__
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    """The option that was meant; the library's names for what a run is told elsewhere count too."""
+    ours = _IN_THE_LIBRARY.get(key.rpartition(".")[2].rstrip("s"))
+    return f"in a run that is {ours}" if ours else nearest(key, known)
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -203,7 +215,7 @@ def _first_problem(error: ValidationError, config: DictConfig) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = {k for k in flatten(_plain(config)) if k != key}
-        return f"unknown option '{key}': {nearest(key, known)}"
+        return f"unknown option '{key}': {_meant(key, known)}"
     if problem["type"] == "missing":
         return f"option '{key}' has no value: give one with {key}=VALUE"
     # "Input should", "List should": what it is follows from the option.

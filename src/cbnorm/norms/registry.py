@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cbnorm import plugins
-from cbnorm.norms.base import check_count
+from cbnorm.norms.base import check_common, check_count
 from cbnorm.norms.batch import BatchNorm
 from cbnorm.norms.conditional import ClusterBatchNorm, ConditionalBatchNorm
 from cbnorm.norms.mn import MixtureNorm
@@ -33,6 +33,7 @@ def _layer(
     num_features: int, *, eps: float = 1e-5, affine: bool = True, device: Any = None, dtype: Any = None
 ) -> nn.GroupNorm:
     """Layer normalization as in the paper: over channels and positions of one sample."""
+    num_features, eps, _ = check_common(num_features, eps, 1)
     return nn.GroupNorm(1, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 
 
@@ -40,6 +41,7 @@ def _instance(
     num_features: int, *, eps: float = 1e-5, affine: bool = False, device: Any = None, dtype: Any = None
 ) -> nn.GroupNorm:
     """Instance normalization: over the positions of one channel of one sample."""
+    num_features, eps, _ = check_common(num_features, eps, 1)
     return nn.GroupNorm(num_features, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 
 
@@ -52,7 +54,11 @@ def _group(
     device: Any = None,
     dtype: Any = None,
 ) -> nn.GroupNorm:
-    """Group normalization; 32 groups, or as many as divide 32 and the channels both."""
+    """Group normalization; 32 groups, or as many as divide 32 and the channels both.
+
+    Where the channels are a power of two up to 32 that is one channel each: instance normalization.
+    """
+    num_features, eps, _ = check_common(num_features, eps, 1)
     groups = math.gcd(32, num_features) if num_groups is None else check_count("num_groups", num_groups)
     return nn.GroupNorm(groups, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 

@@ -58,7 +58,7 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
         lines.append(f"published: {claim.gap:+g}")
     lines += ["", *table(told)]
     for verdict in told:
-        if verdict.runs:
+        if verdict.budget:
             lines += [
                 "",
                 f"budget {verdict.budget}, protocol {verdict.protocol}: {verdict.method or 'not tested'}",
