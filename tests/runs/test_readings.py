@@ -197,6 +197,15 @@ def test_masking_a_plain_network(tmp_path) -> None:
     assert best["masked.top5"] == 100
 
 
+def test_a_network_that_diverged_has_no_components_and_is_read_all_the_same(tmp_path) -> None:
+    store = Store(tmp_path / "runs")
+    words = ["norm=bn", "task.components=2", "optimizer.lr=1e30", "trainer.max_epochs=2"]
+    record = execute(config(store, *words), store)
+    assert record["status"] == "diverged"
+    with np.load(store.folder(record["id"]) / "predictions.npz") as arrays:
+        assert not [name for name in arrays if "components" in name]
+
+
 def test_uan_is_read_by_running_moments_beside_those_of_the_batch(tmp_path) -> None:
     store = Store(tmp_path / "runs")
     words = ["task.readings=[running,batch,batch16]", "norm.components=2", "trainer.max_epochs=2"]

@@ -324,7 +324,7 @@ def test_statistics_are_estimated_anew_on_a_copy() -> None:
     model = make("bn").model
     model(views().target_weak)  # whose statistics must be forgotten
     before = copy.deepcopy(model.state_dict())
-    given = batches(1, None)
+    given = batches(1, None)[:2]
     other = adapted(model, given)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     first = [images / 255 for images, _, _ in given]
@@ -340,6 +340,16 @@ def test_statistics_are_estimated_anew_on_a_copy() -> None:
     assert metrics["loss"] != metrics["adabn.loss"]
     assert {"gradient_variance", "adabn.gradient_variance"} <= metrics.keys()
     assert not task.model.norm.running_mean.any()
+
+
+def test_a_last_batch_with_fewer_images_does_not_count_as_much_as_others() -> None:
+    model = make("bn").model
+    given = batches(1, None)[:2]
+    images, labels, clusters = given[-1]
+    few = (10 * images[:1], labels[:1], clusters[:1])
+    full, more, alone = (adapted(model, some).first.running_mean for some in (given, [*given, few], [few]))
+    assert torch.equal(full, more)
+    assert not torch.allclose(full, alone)
 
 
 def test_learning_works_on_two_easy_domains() -> None:

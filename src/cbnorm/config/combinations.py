@@ -6,6 +6,9 @@ from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 
+#: Places of a network where every channel has one value an image.
+_FLAT = {"dcgan": {1}, "oxford_cnn": {2, 3}}
+
 
 def check_combination(run: RunConfig) -> None:
     """Refuse what is possible by itself, but not together.
@@ -32,11 +35,12 @@ def _check_norm(run: RunConfig) -> None:
             f"norm.temper=true needs norm.posterior=joint, not {run.norm.posterior}: "
             "a posterior of one channel has nothing to be divided by"
         )
-    flat = sorted({2, 3} & set(run.model.placement)) if run.model.name == "oxford_cnn" else []
+    model = run.model.name
+    flat = sorted(_FLAT.get(model, set()) & set(run.model.placement))
     if norm == "in" and flat:
         raise CbnormError(
-            f"norm=in leaves nothing of one value a channel, which is all that oxford_cnn has at "
-            f"model.placement={flat}: choose 0 or 1, or another norm"
+            f"norm=in leaves nothing of one value a channel, which is all that {model} has at "
+            f"model.placement={flat}: choose other places, or another norm"
         )
 
 
@@ -68,6 +72,8 @@ def _check_schedule(run: RunConfig) -> None:
             f"optimizer.decay=absolute would follow optimizer.schedule={o.schedule}: "
             "choose optimizer.schedule=constant, or optimizer.decay=times_lr"
         )
+    if o.name == "sgd" and o.nesterov and o.momentum == 0:
+        raise CbnormError("optimizer.momentum=0 leaves nothing to optimizer.nesterov=true: set it to false")
     if o.schedule == "pieces" and len(o.multiples) != len(o.milestones):
         raise CbnormError(
             f"optimizer.multiples={o.multiples} must be one for each of optimizer.milestones={o.milestones}"

@@ -42,6 +42,7 @@ _LIKE = {"norm": "_base/norm", "model": "model/shallow_cnn", "dataset": "dataset
 _IMAGE_SET: dict[str, Any] = {
     "image_size": "${image_set:image_size}",
     "val_images": "${image_set:val_images}",
+    "split": "stratified",  # nobody knows the order of their files
     "augmentation": {option: f"${{image_set:{option}}}" for option in ("flip", "rotation", "zoom")},
 }
 

@@ -3,6 +3,7 @@
 from cbnorm.config.choices import needs_clusters
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.partitions import METHODS
 from cbnorm.partitions.choices import attribute
 
 #: Readings with other ids than the run's own.
@@ -42,10 +43,17 @@ def check_readings(run: RunConfig) -> None:
             raise CbnormError(f"task.readings={reading} needs a norm that {wanted}, not {run.norm.name}")
     if "masked" in task.readings and task.group is None:
         raise CbnormError("task.readings=masked needs groups of classes: add task.group=superclass")
-    if needs_guesses(run) and task.group != attribute(run.partition.model_dump()):
+    if not needs_guesses(run):
+        return
+    if run.partition.name in {*METHODS, "file"}:
+        raise CbnormError(
+            f"task.readings={'/'.join(GUESSED)} guess ids that follow from the class, which those of "
+            f"partition={run.partition.name} don't: choose partition=superclass or label"
+        )
+    if task.group != (group := attribute(run.partition.model_dump())):
         raise CbnormError(
             f"task.readings={'/'.join(GUESSED)} guess the ids of partition={run.partition.name}: "
-            f"they need task.group={run.partition.name}, not {task.group}"
+            f"they need task.group={group}, not {task.group}"
         )
 
 

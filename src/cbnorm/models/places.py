@@ -62,13 +62,17 @@ class Places:
             raise ValueError(f"placement {unknown} names no norm layer of this network: {there}")
 
 
+def layers_by_place(network: nn.Module) -> dict[int, nn.Module]:
+    """The modules at the places of a network, whatever they are; none of a network without places."""
+    return {place: module for module in network.modules() if (place := vars(module).get(_PLACE)) is not None}
+
+
 def layer_at(network: nn.Module, place: int) -> nn.Module:
     """The module at a place of a network, whatever it is.
 
     Raises:
         ValueError: The network has no such place.
     """
-    for module in network.modules():
-        if vars(module).get(_PLACE) == place:
-            return module
-    raise ValueError(f"this network has no place {place}")
+    if (found := layers_by_place(network).get(place)) is None:
+        raise ValueError(f"this network has no place {place}")
+    return found

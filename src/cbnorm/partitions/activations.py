@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cbnorm.models.places import layers_by_place
 from cbnorm.norms.base import is_norm
 from cbnorm.partitions.cache import fingerprint
 
@@ -14,9 +15,13 @@ class _ReachedError(Exception):
     """Ends a forward pass at the layer that is looked at: what follows is of no use."""
 
 
-def norm_layers(network: nn.Module) -> list[nn.Module]:
-    """The normalization layers of a network, in order of registration."""
-    return [module for module in network.modules() if is_norm(module)]
+def norm_layers(network: nn.Module) -> dict[int, nn.Module]:
+    """The normalization layers of a network by number: its places, as in ``model.placement``.
+
+    Those of a network without places, of another package, are counted from 1 in order of registration.
+    """
+    found = layers_by_place(network) or dict(enumerate(filter(is_norm, network.modules()), 1))
+    return {number: layer for number, layer in found.items() if is_norm(layer)}
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Activations:
 
     Attributes:
         network: ``network(images)`` of normalized images, trained, in evaluation mode.
-        layer: Which of its normalization layers, 1 is the first in order of registration.
+        layer: Which of its normalization layers, see :func:`norm_layers`.
         shape: Shape of an image, (C, H, W).
         mean: Of every channel of the images it was trained on, in [0, 1].
         std: Likewise.
@@ -45,9 +50,10 @@ class Activations:
 
     def __post_init__(self) -> None:
         found = norm_layers(self.network)
-        if not 1 <= self.layer <= len(found):
+        layer = found.get(self.layer)
+        if layer is None:
             raise ValueError(f"layer {self.layer} is none of the network's {len(found)} normalization layers")
-        object.__setattr__(self, "_place", found[self.layer - 1])
+        object.__setattr__(self, "_place", layer)
 
     @property
     def dimensions(self) -> int:

@@ -100,6 +100,11 @@ def real_images(config: RunConfig, data: ImageData) -> RealImages:
             f"task.samples={task.samples} is too many: as many test images stand beside them,"
             f" and there are {len(data.test)}"
         )
+    if task.samples > len(data.train):
+        raise CbnormError(
+            f"task.samples={task.samples} is too many: they are judged by at least as many training images,"
+            f" and there are {len(data.train)}"
+        )
     wanted = len(data.train) if task.references is None else task.references
     if not task.samples <= wanted <= len(data.train):
         raise CbnormError(

@@ -25,6 +25,8 @@ from cbnorm.runs.records import Record
 
 #: Images whose features are placed in a plane; t-SNE of all ten thousand takes minutes.
 IMAGES = 2000
+#: Fewer have too few neighbours.
+FEWEST = 20
 #: Images of the batch whose channels Fig. 2 shows.
 BATCH = 256
 _CHUNK = 250
@@ -48,8 +50,10 @@ def look(config: RunConfig, record: Record, folder: Path, data: ImageData, image
         :func:`~cbnorm.metrics.distributions.channels` returns.
 
     Raises:
-        CbnormError: It kept no weights, or not of this network.
+        CbnormError: It kept no weights, or not of this network, or there are too few test images.
     """
+    if len(data.test) < FEWEST:
+        raise CbnormError(f"{len(data.test)} test images are too few to look at: it takes {FEWEST}")
     n = min(images, len(data.test))
     network, ids = _network(config, record, data, folder)
     seen: dict[str, list[Any]] = {}

@@ -13,6 +13,7 @@ from cbnorm.config.choices import needs_clusters
 from cbnorm.config.compose import compose_run
 from cbnorm.config.options import LATER_OPTIONS
 from cbnorm.config.schema import RunConfig
+from cbnorm.data.catalog import fingerprint
 from cbnorm.errors import CbnormError
 from cbnorm.partitions import Activations
 from cbnorm.runs import weights
@@ -47,7 +48,9 @@ def activations(
             f"partition.run={run} is no finished run in {store.root}: see cbnorm runs list store={store.root}"
         )
     theirs = _config(record, run)
+    _refuse_other_task(theirs, run)
     _refuse_other_images(theirs, config, run)
+    _refuse_other_files(record, config, run)
     state, network = weights.read(store.folder(run), run), make(theirs)
     try:
         network.load_state_dict(state)
@@ -108,11 +111,25 @@ def _config(record: Record, run: str) -> RunConfig:
     return config
 
 
+def _refuse_other_task(theirs: RunConfig, run: str) -> None:
+    if theirs.task.name != "classification":
+        raise CbnormError(f"partition.run={run} has task={theirs.task.name}: name a run that classifies")
+
+
 def _refuse_other_images(theirs: RunConfig, ours: RunConfig, run: str) -> None:
     a, b = (_images(config) for config in (theirs, ours))
     for key, (there, here) in differences(a, b).items():
         raise CbnormError(
             f"partition.run={run} was trained with dataset.{key}={there}, not {here}: "
+            "it may have seen images that are held out here"
+        )
+
+
+def _refuse_other_files(record: Record, ours: RunConfig, run: str) -> None:
+    there = record["identity"]["data"]
+    if there != (here := fingerprint(ours.dataset.name, ours.dataset.folder)):
+        raise CbnormError(
+            f"partition.run={run} was trained on other files ({there}, not {here}): "
             "it may have seen images that are held out here"
         )
 

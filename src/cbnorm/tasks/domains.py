@@ -107,7 +107,8 @@ def largest(task: AdaMatch) -> list[float]:
 def adapted(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     """A copy of a network whose batch normalizations have the running statistics of other images.
 
-    Statistics are means over the batches, in one forward pass in training mode; parameters stay.
+    Statistics are means over the batches, in one forward pass in training mode; parameters stay. All batches
+    count alike, so that a last one with fewer images is left out unless it is the only one.
 
     Args:
         model: The network.
@@ -122,8 +123,11 @@ def adapted(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     copied.eval()
     for layer in layers:
         layer.train()
+    size = 0
     for images, _, clusters in batches:
-        copied(images, clusters)
+        size = max(size, len(images))
+        if len(images) == size:
+            copied(images, clusters)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     return copied.train(model.training)

@@ -31,8 +31,11 @@ def principal_components(task: Any, batches: Iterable[Batch], number: int) -> di
 
     Returns:
         ``components`` (N, number), centred, and ``explained`` (number,): each one's share of the variance.
+        Nothing of a network that diverged, whose features are no numbers.
     """
     features = _gathered(task, batches, lambda images, clusters: _features(task, images, clusters))
+    if not features.isfinite().all():
+        return {}
     found = pca(features, min(number, *features.shape))
     explained = found.variances / max(found.total_variance, 1e-30)
     return {"components": found.transform(features).half(), "explained": explained.half()}
