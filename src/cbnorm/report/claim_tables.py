@@ -49,7 +49,7 @@ def _line(told: Verdict) -> list[object]:
     numbers = [number(value, claim.digits) for value in (told.difference, told.low, told.high)]
     chances = [number(value, 4) for value in (told.supports, told.refutes)]
     rest = [number(told.detectable, claim.digits), told.needed or "", number(published, claim.digits)]
-    rest += [f"{claim.margin:g}"]
+    rest += [f"{claim.least:g}"]
     return [*lead, *counts, *numbers, *chances, told.method, *rest, " ".join(told.runs)]
 
 

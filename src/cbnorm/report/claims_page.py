@@ -59,7 +59,7 @@ def _row(claim: Claim, verdicts: list[Verdict]) -> str:
     gap = "" if claim.gap is None else f"{claim.gap:+g}"
     counted = claim.family != ""
     told = "; ".join(_told(verdict) for verdict in verdicts if verdict.claim.id == claim.id)
-    numbers = [gap, f"{claim.margin:g}" if counted else "", str(claim.seeds) if counted else ""]
+    numbers = [gap, f"{claim.least:g}" if counted else "", str(claim.seeds) if counted else ""]
     return f"| `{claim.id}` | {claim.where} | {claim.what} | {' | '.join(numbers)} | {told} |"
 
 

@@ -51,7 +51,7 @@ def explain_claim(word: str, evidence: Evidence, filters: dict[str, str]) -> str
     told = [verdict for verdict in judge(found, evidence) if verdict.claim.id == claim.id]
     lines = [
         f"{claim.id} ({experiment}, {claim.where}): {claim.what}",
-        f"kind: {claim.kind}, margin {claim.margin:g}",
+        f"kind: {claim.kind}, margin {claim.least:g}",
     ]
     lines.append(f"compares: {claim.a or 'nothing that runs measure'} with {claim.b or 'each other'}")
     if claim.gap is not None:
