@@ -38,7 +38,7 @@ REFUSALS = {
     "experiment=dcgan norm=in model.placement=[1]": "all that dcgan has at model.placement=[1]",
     "optimizer=sgd optimizer.momentum=0": "leaves nothing to optimizer.nesterov=true",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9] must have at least 2 items",
-    "norm=scb partition=gmm task.readings=[predicted]": "guess ids that follow from the class, which those of",
+    "norm=scb partition=gmm task.readings=[predicted]": "guess ids that follow from the class",
     "norm=scb dataset=cifar100 partition=attribute partition.attribute=superclass "
     "task.readings=[predicted] task.group=attribute": "they need task.group=superclass, not attribute",
     "trainer.max_epochs=1": "no room for 4 moments",
