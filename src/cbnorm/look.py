@@ -14,7 +14,7 @@ from cbnorm.report.blocks import Block, TableRow
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import LOOKS, Evidence
 from cbnorm.runs import weights
-from cbnorm.runs.files import write_bytes
+from cbnorm.runs.files import read_arrays, write_bytes
 from cbnorm.runs.plan import choose_rows, find_experiment, parse_seeds
 from cbnorm.runs.records import Record
 from cbnorm.words import split
@@ -41,14 +41,13 @@ def look_command(words: Sequence[str]) -> int:
     for block in found.blocks:
         for row in _shown(block, named=bool(labels)):
             runs = _runs(row, seeds)
-            kept = {seed: folder for seed, run in runs.items() if (folder := _kept(evidence, run))}
+            kept = [seed for seed, run in runs.items() if _kept(evidence, run)]
             without += len(runs) - len(kept)
-            for seed in kept if seeds else list(kept)[:1]:
-                record, folder = evidence.records.by_id[runs[seed]], kept[seed]
+            for seed in kept if seeds else kept[:1]:
                 place = f"{row.label}, {block.title}, seed {seed}"
                 config = row.config.model_copy(update={"seed": seed})
                 try:
-                    _look_once(place, out / f"{record['id']}.npz", config, record, folder, int(images))
+                    _look_once(place, out, config, runs[seed], evidence, int(images))
                     seen += 1
                 except CbnormError as error:  # of one network; the others can still be looked at
                     problems.append(f"{place}: {error}")
@@ -82,12 +81,16 @@ def _kept(evidence: Evidence, run: str) -> Path | None:
     return folder if folder and (folder / weights.NAME).is_file() else None
 
 
-def _look_once(place: str, path: Path, config: RunConfig, record: Record, folder: Path, images: int) -> None:
-    if path.is_file():
+def _look_once(place: str, out: Path, config: RunConfig, run: str, evidence: Evidence, images: int) -> None:
+    """Look at a run, unless so many images were looked at through the network that its record tells of."""
+    path, record, folder = out / f"{run}.npz", evidence.records.by_id[run], _kept(evidence, run)
+    there = read_arrays(path, "predicted", "labels")
+    wanted = min(images, record["data"]["images"].get("test", images))
+    if there is not None and len(there["labels"]) == wanted and not evidence.trained_again(run, there):
         print(f"{place}: looked at already, {path}")
-        return
-    print(f"{place}: looking ...", flush=True)
-    write_bytes(path, _look(config, record, folder, images))
+    elif folder is not None:
+        print(f"{place}: looking ...", flush=True)
+        write_bytes(path, _look(config, record, folder, images))
 
 
 def _look(config: RunConfig, record: Record, folder: Path, images: int) -> bytes:

@@ -40,7 +40,7 @@ def test_a_table_is_reproduced_and_its_records_name_the_package(example_site: Pa
     assert list(lines) == ["BN", "RMS", "RMS-0.1", "Shift"]
     assert all(line["100 %"] for line in lines.values())
     assert {line["data set"] for line in lines.values()} == {"Stripes (20 training images)"}
-    records = {r["identity"]["config"]["norm"]["name"]: r for r in Store(tmp_path).records()}
+    records = {r["identity"]["config"]["norm"]["name"]: r for r in Store(tmp_path).survey()[0]}
     assert set(records) == {"bn", "cbnorm-example:rms", "cbnorm-example:cluster_shift"}
     assert all(record["versions"]["cbnorm-example"] == "1.0" for record in records.values())
     assert sum(records["cbnorm-example:cluster_shift"]["partition"]["sizes"]["train"]) == 20
@@ -50,7 +50,7 @@ def test_a_table_is_reproduced_and_its_records_name_the_package(example_site: Pa
 def test_a_sweep_through_hydra_trains_and_collects(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["norm=rms", "norm.options.eps=0.1,0.2", "experiment=rms_table", f"store={tmp_path}"]
     assert main(["train", "-m", *TINY, *words]) == 0
-    found = [record["config"]["norm"]["options"] for record in Store(tmp_path).records()]
+    found = [record["config"]["norm"]["options"] for record in Store(tmp_path).survey()[0]]
     assert sorted(options["eps"] for options in found) == [0.1, 0.2]
     assert main(["runs", "list", f"store={tmp_path}"]) == 0
     assert capsys.readouterr().out.count(" rms ") >= 2

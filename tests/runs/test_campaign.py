@@ -292,7 +292,7 @@ def test_estimates_come_from_what_was_measured_here(
         return Speeds([undisturbed]).cost(compose_run([*TINY, "trainer.accelerator=cpu", *words]))
 
     def measured(norm: str) -> list[float]:
-        found = [r for r in undisturbed.records() if r["config"]["norm"]["name"] == norm]
+        found = [r for r in undisturbed.survey()[0] if r["config"]["norm"]["name"] == norm]
         return [r["seconds"]["images_per_second"] for r in found]
 
     bn = cost("norm=bn", "optimizer.lr=0.3")

@@ -48,7 +48,7 @@ def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
 def numbers(store: Store) -> dict[str, dict[str, Any]]:
     """Every record without time and place."""
     incidental = {"seconds", "versions", "hardware"}
-    return {r["id"]: {k: v for k, v in r.items() if k not in incidental} for r in store.records()}
+    return {r["id"]: {k: v for k, v in r.items() if k not in incidental} for r in store.survey()[0]}
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", pytest.param("joblib", marks=pytest.mark.slow)])
@@ -101,7 +101,7 @@ class TestSlurm:
         sweep = train(*self.WORDS, *TINY, "norm=bn,scb", f"store={tmp_path}", folder=tmp_path)
         out, _ = sweep.communicate(timeout=280)
         assert sweep.returncode == 0, out
-        assert [r["status"] for r in Store(tmp_path).records()] == ["done", "done"]
+        assert [r["status"] for r in Store(tmp_path).survey()[0]] == ["done", "done"]
         assert list((tmp_path / ".hydra" / ".submitit").glob("*/*_submission.sh"))
 
     def test_a_job_that_is_given_notice_is_queued_again_and_goes_on_exactly(self, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_one_command_trains_the_rows_and_writes_the_table(tmp_path: Path) -> Non
     assert len(lines) == 10
     assert lines["BN-1"]["100 %"] != "" == lines["BN-2"]["100 %"]
     assert lines["BN-1"]["budget"].startswith("smoke, customised: dataset.train_images=30")
-    assert {r["status"] for r in Store(tmp_path).records()} == {"done"}
+    assert {r["status"] for r in Store(tmp_path).survey()[0]} == {"done"}
     written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/record.json")}
     assert len(written) == 2
     # More seeds train only what is missing.
@@ -64,7 +64,7 @@ def test_concurrent_sweeps_share_the_work(tmp_path: Path) -> None:
     ]
     answers = [sweep.communicate(timeout=280) for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], answers
-    assert len(list(Store(tmp_path).records())) == 4
+    assert len(Store(tmp_path).survey()[0]) == 4
     # Done once each: a second training would have moved the first record aside.
     assert not list(tmp_path.glob("*/record.replaced.json"))
     assert all(len(Store(tmp_path).history(run)) == 4 for run in Store(tmp_path).runs())

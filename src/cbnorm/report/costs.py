@@ -1,5 +1,6 @@
 """Claims about cost: answered by the timings of the layers under results/bench, or by counting."""
 
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,49 @@ def bench_file() -> Path:
     return Path(__file__).resolve().parents[3] / "results" / "bench" / "norms.csv"
 
 
+@dataclass(frozen=True)
+class _Timing:
+    """A line of the timings: where it belongs, the layer, how it was timed, and its time relative to BN."""
+
+    place: tuple[str, ...]
+    layer: str
+    dtype: str
+    threads: int
+    ratio: Ratio
+
+
+def _timing(line: dict[str, str]) -> _Timing:
+    place = (line["shape"], line["layout"], line["variant"], line["K"])
+    ratio = (float(line["ratio_q25"]), float(line["ratio"]), float(line["ratio_q75"]))
+    return _Timing(place, line["layer"], line.get("dtype", ""), int(line.get("threads") or 0), ratio)
+
+
+def _timings(path: Path, shape: str) -> list[_Timing]:
+    """Those of one shape, all made under the conditions of the first of them."""
+    place = (shape, _LAYOUT, _VARIANT, _COMPONENTS)
+    own = [timing for timing in read_table(path, _timing) if timing.place == place]
+    return [timing for timing in own if (timing.dtype, timing.threads) == (own[0].dtype, own[0].threads)]
+
+
 def read_ratios(path: Path, shape: str) -> dict[str, Ratio]:
-    """Time of every layer relative to batch normalization, for one shape, K = 3."""
-    lines = read_table(path, dict)
-    found = {
-        line["layer"]: (float(line["ratio_q25"]), float(line["ratio"]), float(line["ratio_q75"]))
-        for line in lines
-        if (line["shape"], line["layout"], line["variant"], line["K"])
-        == (shape, _LAYOUT, _VARIANT, _COMPONENTS)
-    }
-    return found | {"bn": (1.0, 1.0, 1.0)}
+    """Time of every layer relative to batch normalization, for one shape, K = 3.
+
+    Raises:
+        CbnormError: The file is damaged; names the line.
+    """
+    return {timing.layer: timing.ratio for timing in _timings(path, shape)} | {"bn": (1.0, 1.0, 1.0)}
 
 
 def conditions(path: Path, shape: str) -> str:
-    """How the layers were timed at one shape, in words."""
-    lines = (line for line in read_table(path, dict) if line["shape"] == shape)
-    known = next(lines, {})
-    threads = int(known.get("threads") or 0)
-    told = [_LAYOUT, known.get("dtype", ""), f"{threads} thread{'s' * (threads > 1)}" if threads else ""]
-    return ", ".join(filter(None, told))
+    """How these were timed, in words.
+
+    Raises:
+        CbnormError: As :func:`read_ratios`.
+    """
+    known = next(iter(_timings(path, shape)), None)
+    threads = known.threads if known else 0
+    told = f"{threads} thread{'s' * (threads > 1)}" if threads else ""
+    return ", ".join(filter(None, [_LAYOUT, known.dtype if known else "", told]))
 
 
 def read_times(path: Path, shape: str) -> list[dict[str, Ratio]]:
@@ -45,11 +70,15 @@ def read_times(path: Path, shape: str) -> list[dict[str, Ratio]]:
     samples, channels, *places = (int(part) for part in shape.split("x"))
     wanted = str(samples * prod(places)), str(channels), _COMPONENTS
     found: dict[str, dict[str, Ratio]] = {}
-    for line in read_table(path, dict) if path.exists() else []:
-        if (line["n"], line["C"], line["K"]) == wanted:
-            times = float(line["ms_q25"]), float(line["ms"]), float(line["ms_q75"])
-            found.setdefault(line["varied"], {})[line["layer"]] = times
+    for place, varied, layer, times in read_table(path, _time) if path.exists() else []:
+        if place == wanted:
+            found.setdefault(varied, {})[layer] = times
     return list(found.values())
+
+
+def _time(line: dict[str, str]) -> tuple[tuple[str, ...], str, str, Ratio]:
+    times = float(line["ms_q25"]), float(line["ms"]), float(line["ms_q75"])
+    return (line["n"], line["C"], line["K"]), line["varied"], line["layer"], times
 
 
 def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
@@ -64,8 +93,9 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     try:
         ratios = read_ratios(path, claim.dataset)
         times = read_times(path.with_name("table1.csv"), claim.dataset)
-    except (CbnormError, KeyError):
-        return {"verdict": "not run", "remark": "no timings: make bench-norms"}
+    except CbnormError:
+        damaged = "that can be read" if path.exists() else ""
+        return {"verdict": "not run", "remark": f"no timings {damaged}".rstrip() + ": make bench-norms"}
     both = [found for found in (ratios, *times) if {claim.a, claim.b} <= found.keys()]
     benchmarks = len({found is ratios for found in both})
     if not both:

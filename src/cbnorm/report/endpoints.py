@@ -111,7 +111,8 @@ def best_validation(record: Record) -> float | None:
     moments = record["metrics"]["moments"]
     if not moments and record["status"] == "diverged":
         return _guessing(record, PRIMARY_METRIC).get(PRIMARY_METRIC)
-    return float(moments[-1]["val_accuracy"]) if moments and "val_accuracy" in moments[-1] else None
+    value = moments[-1].get("val_accuracy") if moments else None
+    return None if value is None else float(value)
 
 
 def _validation(row: Record) -> float:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from cbnorm.config.canonical import canonical, differences
 from cbnorm.errors import CbnormError
-from cbnorm.report.blocks import MARKS, Block, Cell, Collection, TableRow
+from cbnorm.report.blocks import MARKS, Block, Collection, TableRow
 from cbnorm.report.collect import collect
-from cbnorm.report.endpoints import PRIMARY_PERCENT, Record, read_endpoint
+from cbnorm.report.endpoints import PRIMARY_PERCENT, READINGS, Record, read_endpoint
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.ledger import read_paper
 from cbnorm.report.places import find_place
@@ -15,6 +15,9 @@ from cbnorm.report.statistics import mean_interval, summary
 from cbnorm.report.words import digits_of, number
 from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
 from cbnorm.spelling import nearest
+
+_HEADS = {"best": "best on validation", "last": "last weights"}
+_WEIGHTS = {"best": "weights that were best on validation", "last": "last weights"}
 
 
 def explain_cell(words: Sequence[str], evidence: Evidence, filters: dict[str, str]) -> str:
@@ -75,27 +78,29 @@ def _published(experiment: str, title: str, label: str, percent: int) -> str:
 
 
 def _behind(block: Block, row: TableRow, percent: int, evidence: Evidence) -> Iterator[str]:
-    best, last = (row.cell(percent, reading) for reading in ("best", "last"))
-    if best is None or last is None:
+    own = row.cell(percent)
+    if own is None:
         moments = ", ".join(str(cell.percent) for cell in row.main)
         yield f"{block.place}: no reading there; there are readings at {moments} %"
         return
     marks = "".join(f", {mark}: {MARKS[mark]}" for mark in row.marks)
-    yield f"{block.place}, epoch {best.epoch}{marks}"
-    yield f"  {'run':<12}  seed  {'best on validation':>18}  {'last':>6}  code          hardware"
+    yield f"{block.place}, epoch {own.epoch}{marks}"
+    beside = next(reading for reading in READINGS if reading != own.reading)
+    yield f"  {'run':<12}  seed  {_HEADS[own.reading]:>18}  {_HEADS[beside]:>18}  code          hardware"
     records = {record["id"]: record for record in evidence.records.all}
-    others = dict(zip(last.runs, last.values, strict=True))
-    digits = digits_of(best.metric, best.mean)
-    for run, seed, value in zip(best.runs, best.seeds, best.values, strict=True):
-        own, other = number(value, digits), number(others.get(run), digits)
+    other = row.cell(percent, beside)
+    others = dict(zip(other.runs, other.values, strict=True)) if other else {}
+    digits = digits_of(own.metric, own.mean)
+    for run, seed, value in zip(own.runs, own.seeds, own.values, strict=True):
+        told = f"{number(value, digits):>18}  {number(others.get(run), digits):>18}"
         origin = _origin(records[run]) + (", diverged" if run in row.diverged else "")
-        yield f"  {run}  {seed:>4}  {own:>18}  {other:>6}  {origin}"
-    yield f"  {row_summary(best)}"
+        yield f"  {run}  {seed:>4}  {told}  {origin}"
+    yield f"  {summary_of(own.values, digits)} ({own.metric} of the {_WEIGHTS[own.reading]})"
     if block.budget != "full":
         yield f"  budget {block.budget} is not the paper's: not comparable with the published number"
-    yield f"  config differences from the row: {_apart(row, [records[run] for run in best.runs])}"
+    yield f"  config differences from the row: {_apart(row, [records[run] for run in own.runs])}"
     place = {"protocol": block.protocol, "budget": block.budget}
-    yield f"  repeat it: {command(block.experiment, block.key, [row.label], best.seeds, place, evidence)}"
+    yield f"  repeat it: {command(block.experiment, block.key, [row.label], own.seeds, place, evidence)}"
 
 
 def _apart(row: TableRow, records: Sequence[Record]) -> str:
@@ -110,16 +115,15 @@ def _apart(row: TableRow, records: Sequence[Record]) -> str:
     return ", ".join(sorted(found)) or "none"
 
 
-def row_summary(cell: Cell) -> str:
-    """Mean, spread and interval of a row's values, as far as there are enough of them."""
-    mean, sd, n = summary(cell.values)
-    digits = digits_of(cell.metric, cell.mean)
+def summary_of(values: Sequence[float], digits: int) -> str:
+    """Mean, spread and interval of values, as far as there are enough of them."""
+    mean, sd, n = summary(values)
     if sd is None:
         return f"{mean:.{digits}f}, one seed: no interval"
     told = f"mean {mean:.{digits}f}, standard deviation {sd:.{digits}f}, n = {n}"
     if n == 2:
         return f"{told}: no interval below 3"
-    low, high = mean_interval(cell.values)
+    low, high = mean_interval(values)
     return f"{told}, 95 % interval {low:.{digits}f} to {high:.{digits}f}"
 
 

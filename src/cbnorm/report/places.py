@@ -106,7 +106,13 @@ def find_place(experiment: str, word: str, label: str = "") -> Place:
 
 def _find_dataset(word: str) -> tuple[str, str]:
     """Key and title of a data set that is named by either."""
-    known = {key: catalog.find(key).name for key in groups()["dataset"]}
+    known = {}
+    for key in groups()["dataset"]:
+        try:
+            known[key] = catalog.find(key).name
+        except CbnormError:  # of a package that is broken, which matters to who names it
+            if word.lower() == key.lower():
+                raise
     for key, title in known.items():
         if word.lower() in {key.lower(), title.lower()}:
             return key, title

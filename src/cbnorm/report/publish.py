@@ -6,11 +6,10 @@ from pathlib import Path
 
 from cbnorm.config.choices import experiments
 from cbnorm.errors import CbnormError
-from cbnorm.report.collect import collect
 from cbnorm.report.endpoints import Record
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.pool import Records
-from cbnorm.report.summary import collect_all
+from cbnorm.report.summary import collect_all, gather
 from cbnorm.runs.files import cannot_read, write_bytes
 from cbnorm.runs.records import agree
 from cbnorm.runs.store import Store
@@ -34,7 +33,9 @@ class Published:
 
 
 def publish(store: Store, to: Path, tables: Sequence[str] = (), *, force: bool = False) -> Published:
-    """Copy the records of tables, with their small artifacts, to ``TO/records``. Nothing is ever removed.
+    """Copy the records of tables, with their small artifacts, to ``TO/records``.
+
+    Nothing is ever removed; only the record of a run that failed gives way to one with numbers.
 
     Args:
         store: Where the runs live; it is only read.
@@ -60,10 +61,11 @@ def publish(store: Store, to: Path, tables: Sequence[str] = (), *, force: bool =
     for record in records.all:
         if tables and record.get("experiment") not in tables:
             continue
-        reason = _conflict(record, there) or ("" if force else reasons.get(record["id"]) or _dirty(record))
+        reason = _conflict(record, there) or _without_epochs(store, record["id"])
+        reason = reason or ("" if force else reasons.get(record["id"]) or _dirty(record))
         if reason:
             outcome.refused[record["id"]] = reason
-        elif record["id"] in there:
+        elif record["id"] in there and not _gives_way(there[record["id"]], record):
             outcome.present.append(record["id"])
         else:
             wanted.append(record)
@@ -82,7 +84,7 @@ def _unfit(records: Records, names: Sequence[str]) -> dict[str, str]:
     """Why records don't stand in a table as they should, by id."""
     found = {record["id"]: "of no table" for record in records.all if record.get("experiment") not in names}
     for name in names:
-        found |= dict(collect(name, records, filters={}, shared=False).left_out)
+        found |= dict(gather(name, records, {}).left_out)
     return found
 
 
@@ -95,9 +97,22 @@ def _dirty(record: Record) -> str:
 
 def _conflict(record: Record, there: dict[str, Record]) -> str:
     other = there.get(record["id"])
-    if other is None or agree(other.get("metrics"), record.get("metrics")):
+    if other is None or _gives_way(other, record) or agree(other.get("metrics"), record.get("metrics")):
         return ""
     return "in conflict with the published record, which is kept"
+
+
+def _without_epochs(store: Store, run: str) -> str:
+    try:
+        store.history(run)
+    except CbnormError as error:
+        return f"damaged: {error}"
+    return ""
+
+
+def _gives_way(other: Record, record: Record) -> bool:
+    """Whether a published record is one of a run that failed, and this one's has ended with numbers."""
+    return other["status"] == "failed" != record["status"]
 
 
 def _refuse_mixture(records: Sequence[Record]) -> None:

@@ -53,8 +53,8 @@ def reproduce(words: Sequence[str]) -> int:
         own_runs = {item.id for item in plan(experiment, kept, seeds=seeds, labels=labels)}
         # What changes no run leaves the table what it is.
         custom = [] if own_runs == {item.id for item in planned} else custom
-    # What some control changes may be among the overrides, which then go for the rows that were trained.
-    shown = ["rows", *labels] if custom else ["all"]
+    # What distinguishes other rows may be among the overrides, which then go for those that were trained.
+    shown = (labels or ["rows"]) if custom else ["all"]
     evidence = Evidence([store])
     found = collect(
         experiment,

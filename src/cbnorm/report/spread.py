@@ -80,8 +80,10 @@ class Difference:
         >>> Difference(Contrast("a", "b", 0.5, ""), (0, 1, 2), 0.1, (-0.2, 0.4), 0.01).answer
         'equivalent'
         """
-        if self.p is None or self.bounds is None:
+        if len(self.seeds) < LEAST:
             return "too few seeds"
+        if self.p is None or self.bounds is None:
+            return "no value varies: nothing to test"
         if self.p <= ALPHA:
             return "equivalent"
         low, high = self.bounds
@@ -105,6 +107,8 @@ def measure(contrast: Contrast, block: Block) -> Difference:
     others = [row.validation for row in block.rows if row.label not in {contrast.a, contrast.b}]
     bystanders = [[own[seed] for seed in seeds] for own in others if set(seeds) <= own.keys()]
     found = estimate(values, [1.0, -1.0], np.array(bystanders).reshape(-1, len(seeds)))[0]
+    if not found.error:
+        return Difference(contrast, seeds, points)
     low, high = interval(found)
     p = max(float(p_above(found, -contrast.margin)), float(p_below(found, contrast.margin)))
     return Difference(contrast, seeds, points, (float(low), float(high)), p)

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cbnorm.config.choices import experiments
+from cbnorm.config.choices import experiments, is_own
+from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Collection
 from cbnorm.report.claim_tables import tally, write_claims
 from cbnorm.report.collect import collect
 from cbnorm.report.evidence import Evidence
-from cbnorm.report.ledger import ledgers
+from cbnorm.report.ledger import ledgers, read_claims
+from cbnorm.report.pool import Records
 from cbnorm.report.tables import write_tables
 from cbnorm.report.verdicts import Verdict, judge, speak
 from cbnorm.runs.files import write_bytes
@@ -30,12 +32,33 @@ def everything(evidence: Evidence, filters: dict[str, str]) -> Iterator[Collecte
     """All experiments of the ledger and all that can be run, in the order of their names."""
     runnable = experiments()
     for name in sorted({*runnable, *ledgers()}):
-        found = (
-            collect(name, evidence.records, filters=filters, shared=False)
-            if name in runnable
-            else Collection(name)
-        )
-        yield Collected(found, judge(found, evidence), name in runnable)
+        found = gather(name, evidence.records, filters) if name in runnable else Collection(name)
+        yield Collected(found, judge(found, evidence) if _can_be_judged(name) else [], name in runnable)
+
+
+def gather(experiment: str, records: Records, filters: dict[str, str]) -> Collection:
+    """The table of one experiment among all; of a package that is broken, why its records stand nowhere.
+
+    Raises:
+        CbnormError: One of our own files is damaged.
+    """
+    try:
+        return collect(experiment, records, filters=filters, shared=False)
+    except CbnormError as error:
+        if is_own("experiment", experiment):
+            raise
+        left_out = [(record["id"], str(error)) for record in records.by_experiment.get(experiment, [])]
+        return Collection(experiment, left_out=left_out)
+
+
+def _can_be_judged(experiment: str) -> bool:
+    """Whether its claims can be read, or there are none: another package's may be broken."""
+    try:
+        return read_claims(experiment) is not None
+    except CbnormError:
+        if is_own("experiment", experiment):
+            raise
+        return False
 
 
 def collect_all(evidence: Evidence, filters: dict[str, str], out: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cbnorm.report.blocks import Block, Cell, Collection
 from cbnorm.report.spread import read_contrasts
 from cbnorm.report.spread_part import as_csv
-from cbnorm.report.words import further_cells, markdown, mean_of, number
+from cbnorm.report.words import digits_of, further_cells, markdown, mean_of, number
 from cbnorm.runs.files import write_bytes
 
 _LONG = [
@@ -99,13 +99,14 @@ def long_form(blocks: Iterable[Block]) -> str:
 
 
 def _long_cell(cell: Cell) -> list[object]:
+    digits = digits_of(cell.metric, cell.mean if cell.values else cell.paper)
     difference = None if cell.mean is None or cell.paper is None else cell.mean - cell.paper
     numbers = [
         mean_of(cell),
-        number(cell.sd, 3),
+        number(cell.sd, digits + 1),
         len(cell.values),
-        number(cell.paper),
-        number(difference),
+        number(cell.paper, digits_of(cell.metric, cell.paper)),
+        number(difference, digits),
     ]
     place = [cell.percent, cell.epoch, cell.reading, cell.condition, cell.metric]
     return [*place, *numbers, " ".join(cell.runs)]

@@ -97,7 +97,7 @@ def survey(planned: Iterable[Planned], store: Store) -> list[Part]:
                 status,
                 begun,
                 status is None and holder(folder) is not None,
-                min(len(store.history(item.id)), item.config.trainer.max_epochs) if begun else 0,
+                min(store.epochs(item.id), item.config.trainer.max_epochs) if begun else 0,
                 costs[item.row],
             )
         )

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 class RunFailedError(CbnormError):
-    """A run ended with an exception, which its record keeps."""
+    """A run ended with an exception, which its record keeps, or the run that it rests on came to nothing."""
 
     exit_code = 1
 
@@ -54,7 +54,8 @@ def execute(
         or the run of a classifier that this one is read with.
 
     Raises:
-        RunFailedError: The training failed; the record says how.
+        RunFailedError: The training failed, and the record says how; or a classifier that it is read with
+            diverged, and nothing was recorded.
         RunInterruptedError: A signal asked to stop; the state is saved.
         ClaimLostError: Another process took the run over while this one was asleep.
         CbnormError: Bad data or a store that can't be written; nothing is recorded then.
@@ -68,8 +69,13 @@ def execute(
     for other in needed(config):
         if store.status(run_id(other)) in {None, "failed"}:
             guesses.tell(config, other)
-        if execute(other, store) is None:
+        if (told := execute(other, store)) is None:
             return None
+        if told["status"] == "diverged" and not told["metrics"]["moments"]:
+            raise RunFailedError(
+                f"run {run} can't be read: run {told['id']}, its classifier of {config.task.group}, diverged "
+                "before it was read once (another seed has another classifier)"
+            )
     with claim(folder) as held:
         if held is None:
             return None

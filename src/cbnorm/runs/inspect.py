@@ -50,7 +50,7 @@ def _line(store: Store, run: str) -> str:
     record = store.record(run)
     content = record or store.description(run)
     values = flatten(content["identity"]["config"])
-    epochs = content.get("epochs", len(store.history(run)))
+    epochs = content["epochs"] if "epochs" in content else store.epochs(run)
     cells = (
         run,
         record["status"] if record else state(store, run),
@@ -93,9 +93,7 @@ def show(store: Store, run: str) -> str:
     lines += _block("config", flatten(content["identity"]["config"]))
     lines += _block("names", _names(content) | {"data": content["identity"].get("data")})
     lines += _moments(content)
-    history = store.history(run)
-    if record is None and history:
-        lines += _block(f"epoch {len(history)}", flatten(history[-1]))
+    lines += _last_epoch(store, run) if record is None else []
     for key in ("partition", *_PLACE):
         if isinstance(content.get(key), dict):
             lines += _block(key, flatten(content[key]))
@@ -107,6 +105,14 @@ def show(store: Store, run: str) -> str:
             *(f"  {_short(line)}" for line in last),
         ]
     return "\n".join(lines)
+
+
+def _last_epoch(store: Store, run: str) -> list[str]:
+    try:
+        history = store.history(run)
+    except CbnormError as error:
+        return ["", str(error)]
+    return _block(f"epoch {len(history)}", flatten(history[-1])) if history else []
 
 
 def _block(title: str, values: dict[str, Any]) -> list[str]:
@@ -163,7 +169,7 @@ def _names(content: Record) -> dict[str, Any]:
 
 def _outcome(store: Store, run: str, content: Record) -> dict[str, Any]:
     outcome: dict[str, Any] = {"status": content.get("status") or state(store, run)}
-    outcome["epochs"] = content.get("epochs", len(store.history(run)))
+    outcome["epochs"] = content["epochs"] if "epochs" in content else store.epochs(run)
     for entry in content.get("metrics", {}).get("moments", []):
         for reading in ("best", "last"):
             outcome |= flatten({f"{called(entry)} {reading}": entry[reading]})

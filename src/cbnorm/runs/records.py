@@ -19,14 +19,15 @@ def problem(content: Record, run: str) -> str | None:
         content: The record; with status None, what is known of a run before its end.
         run: The id of the run, the name of its folder.
     """
-    for check in (_names, _identity, _outcome):
+    for check in (_names, _identity, _beside, _outcome):
         if wrong := check(content, run):
             return wrong
     return None
 
 
 def _names(content: Record, _run: str) -> str | None:
-    if content.get("status", "") not in TERMINAL | {None}:
+    status = content.get("status", "")
+    if not isinstance(status, str | None) or status not in TERMINAL | {None}:
         return "no terminal status"
     for key in ("protocol", "budget"):
         if not isinstance(content.get(key), str):
@@ -50,6 +51,19 @@ def _identity(content: Record, run: str) -> str | None:
     return None
 
 
+def _beside(content: Record, _run: str) -> str | None:
+    """What not every version wrote is there in the right form or not at all."""
+    for key in ("versions", "hardware", "seconds"):
+        if not isinstance(content.get(key, {}), dict):
+            return f"no {key}"
+    if not isinstance(content.get("partition"), dict | None):
+        return "no partition"
+    versions = content.get("versions", {})
+    return (
+        None if all(isinstance(value, str) for value in versions.values()) else "versions that are no words"
+    )
+
+
 def _outcome(content: Record, _run: str) -> str | None:
     if content["status"] == "failed":
         return None if isinstance(_at(content, "error", "message"), str) else "no error"
@@ -68,6 +82,8 @@ def _moment(entry: Any) -> str | None:
     percent, epoch = _at(entry, "percent"), _at(entry, "epoch")
     if not isinstance(percent, int | None) or not isinstance(epoch, int) or "percent" not in entry:
         return "a moment without a place"
+    if not all(isinstance(_at(entry, key), int | float | None) for key in ("best_epoch", "val_accuracy")):
+        return "a moment without its validation"
     if not all(_is_reading(_at(entry, reading)) for reading in ("best", "last")):
         return "a moment without a reading, or an accuracy that is not in per cent"
     return None

@@ -1,6 +1,7 @@
 """What a run will cost, from what others cost on this machine; a cautious guess where none has run."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -110,7 +111,7 @@ class Speeds:
         # After a moment the test images are read twice.
         moments = len(set(moment_epochs(config.trainer.moments, epochs).values()))
         return Cost(
-            start=max(starts, default=GUESSED_START),
+            start=typical(starts) if starts else GUESSED_START,
             epoch=images["train"] * training
             + (images["val"] + 2 * images["test"] * moments / epochs) * reading,
             pause=(images["val"] + 2 * images["test"]) * reading,
@@ -145,15 +146,12 @@ def _keys(values: Mapping[str, Any]) -> tuple[str, str]:
 def _samples(store: Store) -> Iterator[Sample]:
     records, damaged = store.survey()
     ended = {record["id"] for record in records}
-    for record in records:
-        if record["status"] == "done":
-            yield from _sample(record, store.history(record["id"]))
+    done = {record["id"]: record for record in records if record["status"] == "done"}
     for run in store.runs():
-        if run not in ended and run not in damaged:
-            try:
-                yield from _sample(store.description(run), store.history(run))
-            except CbnormError:
-                continue
+        if run in done or (run not in ended and run not in damaged):
+            # What can't be read tells no speed; its own command says what is wrong.
+            with suppress(CbnormError):
+                yield from _sample(done.get(run) or store.description(run), store.history(run))
 
 
 def _sample(content: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:

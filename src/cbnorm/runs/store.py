@@ -26,6 +26,7 @@ from cbnorm.runs.records import Record, problem
 LAYOUT = 1
 #: The newest checkpoint, and the one before it.
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+_NUMBER = int | float | None
 
 
 @contextmanager
@@ -133,8 +134,24 @@ class Store:
         return content
 
     def history(self, run: str) -> list[dict[str, Any]]:
-        """The finished epochs of a run."""
-        return read_lines(self.folder(run) / "history.jsonl")
+        """The finished epochs of a run.
+
+        Raises:
+            CbnormError: They can't be read, or are none of a run's.
+        """
+        path = self.folder(run) / "history.jsonl"
+        rows = read_lines(path)
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row.get("epoch"), int) or not isinstance(row.get("val_accuracy"), _NUMBER):
+                raise CbnormError(f"{path}, line {number} is no epoch of a run: move the file away")
+        return rows
+
+    def epochs(self, run: str) -> int:
+        """How many epochs of a run are finished, as far as can be read."""
+        try:
+            return len(self.history(run))
+        except CbnormError:  # what trains the run, or needs its epochs, tells of it
+            return 0
 
     def description(self, run: str) -> dict[str, Any]:
         """What a run is, from its start on.
@@ -156,10 +173,6 @@ class Store:
     def _folders(self, name: str) -> set[str]:
         found = (path.parent.name for path in self.root.glob(f"*/{name}.json"))
         return {folder for folder in found if not folder.startswith(".")}
-
-    def records(self) -> Iterator[Record]:
-        """All records that can be read, in the order of their ids; :meth:`survey` tells of the others."""
-        yield from self.survey()[0]
 
     def survey(self) -> tuple[list[Record], dict[str, str]]:
         """All records in the order of their ids, and by id what is wrong with those that can't be read."""

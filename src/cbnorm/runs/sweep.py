@@ -216,4 +216,4 @@ def _speak(text: str, done: int, start: int, total: int, seconds: float) -> None
 def _epochs(item: Planned, store: Store) -> int:
     if store.status(item.id) in {"done", "diverged"}:
         return item.config.trainer.max_epochs
-    return len(store.history(item.id))
+    return store.epochs(item.id)

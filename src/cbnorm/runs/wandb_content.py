@@ -1,17 +1,15 @@
 """What Weights & Biases is told of a run: made from the run's files alone, so at any time."""
 
-import csv
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from cbnorm.config.canonical import flatten
-from cbnorm.config.choices import experiment_dir, experiments
+from cbnorm.config.canonical import canonical, differences, flatten
 from cbnorm.errors import CbnormError
-from cbnorm.runs.identity import digest
+from cbnorm.runs.identity import digest, identity, row_of
+from cbnorm.runs.plan import row_configs
 from cbnorm.runs.records import Record, headline
 
 #: Sections of the dashboard; the first word of a history's key names one.
@@ -61,39 +59,25 @@ def _without_folders(value: Any) -> Any:
 
 
 def row_label(content: Record) -> str | None:
-    """Label of the row of its table that a run belongs to; None when no row, or no single one, fits."""
-    experiment = content.get("experiment")
+    """Label of the row that a run belongs to, or is nearest to; None when no row, or no single one, is.
+
+    Of rows that share a run, which differ in how it is read, the first is meant.
+    """
+    d = content["config"]["dataset"]
+    words = [f"dataset={d['name']}", *(f"{key}={content[key]}" for key in ("protocol", "budget"))]
+    # Whose folder it is decides nothing here.
+    words += ["dataset.folder=unknown"] if d.get("folder") else []
+    own = content["identity"]["config"]
     try:
-        folder = experiment_dir(experiment) if experiment in experiments() else None
-    except CbnormError:  # of a package that is broken or not what it says
-        folder = None
-    if folder is None:
+        configs = row_configs(str(content.get("experiment")), words, ["all"])
+    except CbnormError:  # of a package that is broken or gone, or of a preset that is
         return None
-    config = flatten(content["config"])
-    fitting: dict[int, list[str]] = {}
-    for label, overrides in (*_rows(folder / "rows.csv"), *_rows(folder / "controls.csv")):
-        if all(config.get(key, config.get(f"{key}.name")) == value for key, value in overrides.items()):
-            fitting.setdefault(len(overrides), []).append(label)
-    closest = fitting[max(fitting)] if fitting else []
-    return closest[0] if len(closest) == 1 else None
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf8", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except OSError:
-        return
-    for line in lines:
-        words = (word.lstrip("+").partition("=") for word in line["overrides"].split())
-        yield line["row"], {key: _value(text) for key, _, text in words}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    apart = {
+        label: differences(canonical(config), own).keys() - {"seed"} for label, config in configs.items()
+    }
+    closest = min(len(keys) for keys in apart.values())
+    found = [label for label, keys in apart.items() if len(keys) == closest]
+    return found[0] if len({row_of(identity(configs[label], "")) for label in found}) == 1 else None
 
 
 def epoch_row(row: Mapping[str, Any]) -> dict[str, float]:

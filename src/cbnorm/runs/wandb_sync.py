@@ -92,7 +92,10 @@ def _is_sent(folder: Path, record: Record, project: str) -> bool:
         return False  # sending again does no harm
     if noted.get("project") != project or noted.get("place") != wandb_content.place():
         return False
-    history = read_lines(folder / "history.jsonl")
+    try:
+        history = read_lines(folder / "history.jsonl")
+    except CbnormError:
+        return False  # the attempt to send it tells what is wrong
     return bool(noted.get("sent") == wandb_content.fingerprint(record, history))
 
 
@@ -111,7 +114,7 @@ def _send(store: Store, records: Sequence[Record], project: str, *, dry: bool) -
         header = wandb_content.header(record)
         what = f"{run}  {record['status']:<8}  {target}  {header['group']}  {header['name']}"
         if dry:
-            print(f"{what}  {len(store.history(run))} epochs")
+            print(f"{what}  {store.epochs(run)} epochs")
             continue
         address, problem = Publisher(store.folder(run), "online", target).finish(_PATIENCE)
         print(f"{what}  {f'not sent: {problem}' if problem else address}", flush=True)
