@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cbnorm.cli import main
 from cbnorm.errors import CbnormError
-from cbnorm.words import flag, split, take
+from cbnorm.words import flag, path_of, split, take
 
 KEYS, FLAGS = ["store", "seeds", "time_limit"], ["dry", "force"]
 
@@ -122,3 +123,12 @@ def test_commands_refuse_options_in_one_line_without_torch() -> None:
 def test_spellings_reach_every_command(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words.split()) == 2
     assert "there is no store nowhere" in capsys.readouterr().err
+
+
+def test_a_path_is_somewhere_and_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert path_of({"out": "~/x"}, "out", "y") == Path("/home/me/x")
+    assert path_of({}, "out", "y") == Path("y")
+    for text, told in ((" ", "out= names nothing: write out=PATH"), ("~nobody-here/x", "no such user")):
+        with pytest.raises(CbnormError, match=told):
+            path_of({"out": text}, "out", "y")

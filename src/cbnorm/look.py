@@ -17,7 +17,7 @@ from cbnorm.runs import weights
 from cbnorm.runs.files import read_arrays, write_bytes
 from cbnorm.runs.plan import choose_rows, find_experiment, parse_seeds
 from cbnorm.runs.records import Record
-from cbnorm.words import split
+from cbnorm.words import path_of, split
 
 
 def look_command(words: Sequence[str]) -> int:
@@ -29,7 +29,8 @@ def look_command(words: Sequence[str]) -> int:
     images = own.pop("images", "2000")
     if not images.isdecimal() or int(images) < 20:
         raise CbnormError(f"images={images} must be a whole number from 20 up")
-    experiment, out = find_experiment(plain[0]), Path(own.pop("out", LOOKS))
+    experiment, out = find_experiment(plain[0]), path_of(own, "out", LOOKS)
+    own.pop("out", None)
     own_seeds = own.pop("seeds", "")
     seeds = parse_seeds(own_seeds) if own_seeds else []
     labels = own.pop("rows").split(",") if "rows" in own else []

@@ -1,9 +1,11 @@
 """`cbnorm train`: Hydra composes, sweeps and launches; every run is checked before work."""
 
+import argparse
 import itertools
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -12,12 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cbnorm.config.compose import check, compose_run, compose_sweep_params, parse, tell_ignored
+from cbnorm.config.compose import check, compose_run, compose_sweep_params, parse, quoted, tell_ignored
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.runs.files import cannot_write
 from cbnorm.runs.interruption import RunInterruptedError, hand_on, stop_signals
-from cbnorm.runs.plan import expand
+from cbnorm.runs.plan import Planned, expand
 from cbnorm.runs.records import headline
 
 #: Combinations of a sweep that are composed and checked before the first of them trains.
@@ -27,12 +30,14 @@ _failures: list[str] = []
 
 def train(words: Sequence[str]) -> int:
     """Train one run, or with ``-m`` a sweep, through Hydra."""
+    words = quoted(words)
     try:
-        arguments = get_args_parser().parse_args(list(words))
+        arguments = get_args_parser().parse_intermixed_args(words)
     except SystemExit as error:
         return int(error.code or 0)
-    if arguments.multirun and (arguments.cfg or arguments.info):
-        raise CbnormError("--cfg and --info tell of one run, -m makes several: leave one of them out")
+    # Hydra wants its options before the overrides, people write them anywhere.
+    words = [word for word in words if word not in arguments.overrides] + arguments.overrides
+    _refuse_options(arguments)
     _refuse_bad_input(arguments.overrides, multirun=arguments.multirun)
     _failures.clear()
     program, sys.argv = sys.argv, ["cbnorm train", *words]
@@ -41,9 +46,26 @@ def train(words: Sequence[str]) -> int:
     try:
         with stop_signals():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    except OSError as error:  # of Hydra's own folder of a job, within the store
+        if not isinstance(error.filename, str):
+            raise
+        raise cannot_write(Path(error.filename), error) from error
     finally:
         sys.argv = program
     return 1 if _failures else 0
+
+
+def _refuse_options(arguments: argparse.Namespace) -> None:
+    """Hydra's options that make no sense here, where there is one config, and each run is its overrides."""
+    if arguments.multirun and (arguments.cfg or arguments.info):
+        raise CbnormError("--cfg and --info tell of one run, -m makes several: leave one of them out")
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise CbnormError("--resolve goes with --cfg: write cbnorm train --cfg job --resolve")
+    for name in ("config_dir", "config_name", "config_path", "experimental_rerun", "package"):
+        if getattr(arguments, name, None):
+            raise CbnormError(
+                f"--{name.replace('_', '-')} is not for cbnorm train: choose with key=value alone"
+            )
 
 
 def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -62,7 +84,10 @@ def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:
 
 
 def job(config: DictConfig) -> float | None:
-    """One run of a Hydra job; returns its last test accuracy in per cent, or what stands for it."""
+    """One run of a Hydra job; returns its best validation accuracy in per cent, if it has one.
+
+    That is what a sweeper that searches gets to see: test images choose nothing.
+    """
     run = check(config)
     hydra_config = HydraConfig.get()
     label = " ".join(hydra_config.overrides.task) or "defaults"
@@ -83,7 +108,9 @@ def job(config: DictConfig) -> float | None:
     if record is None:
         print(f"{label}: another process trains this run")
         return None
-    return _summary(record, label)
+    _summarize(record, label)
+    moments = record["metrics"]["moments"]
+    return moments[-1].get("val_accuracy") if moments else None
 
 
 def _tell(error: CbnormError) -> int:
@@ -93,6 +120,8 @@ def _tell(error: CbnormError) -> int:
 
 def _execute(run: RunConfig) -> dict[str, Any] | None:
     from cbnorm.runs.execute import execute
+    from cbnorm.runs.identity import run_id
+    from cbnorm.runs.late import tell_late
     from cbnorm.runs.store import Store
 
     def line(row: dict[str, Any]) -> None:
@@ -107,12 +136,14 @@ def _execute(run: RunConfig) -> dict[str, Any] | None:
             flush=True,
         )
 
-    return execute(run, Store(run.store), on_epoch=line)
+    store, name = Store(run.store), run_id(run)
+    if store.status(name) in {"done", "diverged"}:
+        tell_late([Planned("", run, name)], store)
+    return execute(run, store, on_epoch=line)
 
 
-def _summary(record: dict[str, Any], label: str) -> float | None:
+def _summarize(record: dict[str, Any], label: str) -> None:
     readings = record["metrics"]["moments"]
     metric, value = headline(readings[-1]["best"]) if readings else ("", None)
     number = f"test {value:.2f} %" if metric == "accuracy" and value is not None else f"{metric} {value}"
     print(f"{record['id']}  {record['status']}  {'no reading' if value is None else number}  {label}")
-    return value

@@ -1,6 +1,7 @@
 """The words of a command: its options, as ``key=value`` or ``--key value``, and all others."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from cbnorm.errors import CbnormError
 from cbnorm.spelling import nearest
@@ -91,6 +92,21 @@ def flag(options: Mapping[str, str], key: str) -> bool:
     if text.lower() not in _FLAG:
         raise CbnormError(f"{key}={text} must be true or false")
     return _FLAG[text.lower()]
+
+
+def path_of(options: Mapping[str, str], key: str, default: str | Path) -> Path:
+    """The file or folder that an option names; ``~`` is the user's own folder.
+
+    Raises:
+        CbnormError: It names nothing, or somebody who is unknown.
+    """
+    text = options.get(key, str(default))
+    if not text.strip() or "\0" in text:
+        raise CbnormError(f"{key}= names nothing: write {key}=PATH")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise CbnormError(f"{key}={text}: no such user; name another place") from error
 
 
 def _spelled(words: Sequence[str], command: str, known: set[str], flags: Collection[str]) -> Iterator[str]:

@@ -126,3 +126,20 @@ def test_rows_are_chosen_by_label_or_as_a_set() -> None:
 def test_every_control_is_a_row_of_its_own() -> None:
     rows = [str(canonical(item.config)) for item in plan("table5", labels=["all"])]
     assert len(set(rows)) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["model.placement=[]", "norm=ucb", "norm.eps=0.1"], "norm, norm.eps: ignored by model.placement=[]"),
+        (["dataset.split=last", "dataset.split_seed=3"], "dataset.split_seed: ignored by dataset.split=last"),
+        (["experiment=dcgan", "trainer.patience=3"], "trainer.patience: ignored by task=gan"),
+    ],
+)
+def test_options_that_change_the_id_but_no_number_are_told(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_ignored([compose_run(words)], words)
+    assert capsys.readouterr().err == f"cbnorm: {told}\n"
+    tell_ignored([compose_run(["norm=ucb", "trainer.patience=3"])], ["norm=ucb", "trainer.patience=3"])
+    assert capsys.readouterr().err == ""

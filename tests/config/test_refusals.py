@@ -46,6 +46,11 @@ REFUSALS = {
     "~norm": "takes away what a run needs: choose with norm=NAME",
     "norm=scb partition=gmm partition.run=deadbeef": "must be the id of a run, twelve hexadecimal digits",
     "optimizer.lr": "write key=value",
+    "norm=a=b": "cannot read 'norm=a=b': write key=value",
+    "partition.file=a(1).csv": """needs quotes within quotes, as in "partition.file='a(1).csv'\"""",
+    "norm=glob(zz*)": "'norm=glob(zz*)' fits no name: write one of bn, ",
+    "norm=interval(0,1)": "names no values: write them with commas",
+    "trainer.threads=100000": "trainer.threads=100000 must be less than or equal to 1024",
 }
 
 

@@ -9,17 +9,20 @@ import torch
 from torch import nn
 
 from cbnorm import plugins
+from cbnorm.cli import main
 from cbnorm.config.compose import compose_run
 from cbnorm.data import catalog, extend
 from cbnorm.data.images import load
 from cbnorm.data.overview import describe_all
 from cbnorm.errors import CbnormError
 from cbnorm.norms import cluster_ids, convert_norm, create_norm
+from cbnorm.report.collect import collect
 from cbnorm.runs.build import build_network
-from cbnorm.runs.plan import read_rows
+from cbnorm.runs.plan import choose_rows, read_rows
 from cbnorm.tasks.optimizers import create_optimizer
 
 Install = Callable[..., None]
+BLOCK = {"dataset": "cifar10", "protocol": "sound", "budget": "small"}
 LAYER = "from torch import nn\nclass Norm(nn.Module):\n    def __init__(self, C, *, width, eps=1e-5):\n"
 LAYER += "        super().__init__()\n"
 
@@ -212,3 +215,30 @@ def test_an_experiment_is_a_folder_with_rows(install: Install, tmp_path: Path) -
 def test_what_takes_any_option_takes_any() -> None:
     assert plugins.misfit(lambda C, **options: None, {"x": 1}, given=["num_clusters"], positional=1) is None
     assert plugins.misfit(dict.fromkeys, {}, positional=1) is None
+
+
+def test_a_package_that_is_broken_hides_no_table_but_its_own(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = {"cbnorm.experiments": {"theirs": "broken:TABLE"}, "cbnorm.datasets": {"images": "broken:DATA"}}
+    install("broken", points, "import no_such_module")
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    assert main(["explain", "table5", "CIFAR-10", "BN-1", f"store={folder}"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
+    assert main(["collect", "all", f"store={folder}"]) == 0
+    assert "theirs: no runs" in capsys.readouterr().out
+    for words in (["explain", "table5", "images", "BN-1"], ["collect", "theirs"]):
+        assert main([*words, f"store={folder}"]) == 2
+        assert "of package broken 2.0 can't be imported" in capsys.readouterr().err
+
+
+def test_rows_may_take_away_a_key_and_a_table_without_rows_says_so(install: Install, tmp_path: Path) -> None:
+    code = f"from pathlib import Path\nTABLE = Path({str(tmp_path)!r})\n"
+    install("tables", {"cbnorm.experiments": {"theirs": "tables:TABLE"}}, code)
+    (tmp_path / "rows.csv").write_text("row,overrides\nA,norm=ucb\n")
+    (tmp_path / "controls.csv").write_text("row,overrides\nB,norm=ucb ~logger\n")
+    assert collect("theirs", [], filters=BLOCK).blocks[0].rows[0].label == "A"
+    (tmp_path / "rows.csv").write_text("row,overrides\n")
+    with pytest.raises(CbnormError, match=r"rows\.csv of theirs has no rows"):
+        choose_rows("theirs")

@@ -19,7 +19,7 @@ from cbnorm.report.ledger import read_cells
 from cbnorm.report.tables import long_form, paper_layout, write_tables
 from cbnorm.report.verdicts import judge
 from cbnorm.report.words import markdown
-from cbnorm.runs.plan import read_rows
+from cbnorm.runs.plan import read_rows, row_configs
 
 Record = dict[str, Any]
 
@@ -282,3 +282,17 @@ def test_only_what_changes_runs_makes_a_table_customised(
     monkeypatch.setattr(reproduction, "write", lambda *_: None)
     assert main(["reproduce", "table5", "budget=smoke", f"store={tmp_path}", *words]) == 0
     assert seen == [custom]
+
+
+def test_errors_that_are_shares_keep_their_decimals() -> None:
+    config = next(iter(row_configs("densenet", ["budget=full"]).values()))
+    records = [
+        record(config=config.model_copy(update={"seed": seed}), experiment="densenet", accuracy=accuracy)
+        for seed, accuracy in enumerate([70.0, 70.03])
+    ]
+    found = collect("densenet", records, filters={})
+    with io.StringIO(long_form(found.blocks)) as text:
+        lines = [line for line in csv.DictReader(text) if line["metric"] == "test_error" and line["n"] == "2"]
+    last = [line for line in lines if (line["reading"], line["percent"]) == ("last", "100")]
+    assert [(line["mean"], line["sd"]) for line in last] == [("0.2999", "0.00021")]
+    assert all(len(line["difference"].rpartition(".")[2]) == 4 for line in last)

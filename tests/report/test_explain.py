@@ -151,3 +151,54 @@ def test_commands_never_train_into_published_records(
     store = making.write(tmp_path / "records", making.table(ROWS))
     assert main(["explain", "table5", "cifar10", "BN-1", f"store={store}"]) == 0
     assert "store=" not in capsys.readouterr().out
+
+
+def test_a_table_about_last_weights_is_explained_by_them(
+    making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = making.record("norm=scb", "optimizer.lr=0.03", experiment="table6_usps", accuracy=90.0)
+    for moment in entry["metrics"]["moments"]:
+        moment["best"]["accuracy"] = 50.0
+    making.write(tmp_path, [entry])
+    assert main(["explain", "table6_usps", "usps", "AdaMatch+SCB-Norm", f"store={tmp_path}"]) == 0
+    told = capsys.readouterr().out
+    assert "90.00, one seed: no interval (accuracy of the last weights)" in told
+    line = next(line for line in told.splitlines() if line.lstrip().startswith(entry["id"]))
+    assert line.split()[2:4] == ["90.00", "50.00"]
+    assert told.index("last weights") < told.index("best on validation")
+
+
+def test_a_claim_of_speed_is_explained_by_epochs(
+    making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = making.table(ROWS)
+    epochs = records[0]["config"]["trainer"]["max_epochs"]
+    # BN's best is 70 (less 1 as made) on average: UCB-Norm is there at a quarter of the epochs.
+    curves = {
+        entry["id"]: [10.0] * (epochs // 4 - 1) + [90.0] * (epochs - epochs // 4 + 1)
+        if entry["config"]["norm"]["name"] == "ucb"
+        else [10.0] * epochs
+        for entry in records
+    }
+    making.write(tmp_path, records, history=curves)
+    assert main(["explain", "c10-ucb-1-bn-speed", f"store={tmp_path}"]) == 0
+    told = capsys.readouterr().out
+    share = f"{100 * (epochs // 4) / epochs:.2f}"
+    assert f"(seed: % of the epochs until reaching BN-1 0: {share}, 1: {share}, 2: {share})" in told
+    assert "BN-1: mean 100.00" in told
+
+
+def test_a_claim_is_explained_by_the_seeds_that_its_rows_share(
+    making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    making.write(tmp_path, making.table({"UCB-Norm-1": [71.0, 72.0, 73.0, 74.0], "BN-1": [70.0, None, 69.5]}))
+    assert main(["explain", "c10-ucb-1-bn", f"store={tmp_path}"]) == 0
+    told = capsys.readouterr().out
+    assert "UCB-Norm-1: mean 72.00" in told
+    assert "(seed: accuracy 0: 71.00, 2: 73.00)" in told
+    assert "(seed: accuracy 0: 70.00, 2: 69.50)" in told
+    making.write(tmp_path / "apart", making.table({"UCB-Norm-1": [71.0, 72.0], "BN-1": [None, None, 69.5]}))
+    assert main(["explain", "c10-ucb-1-bn", f"store={tmp_path / 'apart'}"]) == 0
+    told = capsys.readouterr().out
+    assert "UCB-Norm-1: mean 71.50" in told
+    assert "BN-1: 69.50, one seed" in told

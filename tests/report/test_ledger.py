@@ -267,3 +267,17 @@ def test_layers_that_were_never_timed_together_have_no_verdict(tmp_path: Path) -
     # Only that measurement has both.
     assert "0.13 times" in told["remark"]
     assert "1 measurement " in told["remark"]
+
+
+def test_damaged_timings_are_told_and_only_those_under_one_set_of_conditions_count(tmp_path: Path) -> None:
+    claim = next(claim for claim in read_claims("cost") if claim.id == "cost-scb")
+    norms = tmp_path / "norms.csv"
+    head = "dtype,threads,shape,layout,variant,K,layer,ratio_q25,ratio,ratio_q75\n"
+    place = "256x128x8x8,channels_last,kernel,3,scb"
+    norms.write_text(f"{head}float32,2,{place},0.7,0.8,0.9\nbfloat16,2,{place},1.7,1.8,1.9\n")
+    told = cost_verdict(claim, norms)
+    assert told["verdict"] == "supported"
+    assert "channels_last, float32, 2 threads" in told["remark"]
+    norms.write_text(f"{head}float32,2,{place},0.7,,0.9\n")
+    told = cost_verdict(claim, norms)
+    assert told == {"verdict": "not run", "remark": "no timings that can be read: make bench-norms"}

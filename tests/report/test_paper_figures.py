@@ -234,3 +234,11 @@ def test_moments_of_known_distributions() -> None:
     assert kurtosis(normal) == pytest.approx(0, abs=0.06)
     assert skewness(exponential) == pytest.approx(2, rel=0.03)
     assert kurtosis(exponential) == pytest.approx(6, rel=0.1)
+
+
+def test_controls_alone_make_no_figure_3(making: SimpleNamespace, tmp_path: Path) -> None:
+    making.write(tmp_path, making.table({"No-norm-1": [60.0, 61.0]}))
+    assert (
+        errors(Material.of(Evidence([Store(tmp_path)], tmp_path)))
+        == "Table V has no runs of the paper's rows"
+    )

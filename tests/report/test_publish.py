@@ -166,3 +166,29 @@ def test_the_command_says_what_it_did(
     assert "4 copied, 0 there already, 1 refused" in told
     assert main(["publish", f"store={to / 'records'}", f"to={to}"]) == 2
     assert "published already" in capsys.readouterr().err
+
+
+def test_a_failed_record_gives_way_to_one_with_numbers(
+    store: Callable[..., Store], making: SimpleNamespace, tmp_path: Path
+) -> None:
+    runs, to = store(), tmp_path / "results"
+    run = runs.runs()[0]
+    whole = json.loads((runs.root / run / "record.json").read_text())
+    failed = {key: value for key, value in whole.items() if key not in {"metrics", "data"}}
+    failed |= {"status": "failed", "error": {"type": "RuntimeError", "message": "no luck"}}
+    (runs.root / run / "record.json").write_text(json.dumps(failed))
+    assert run in publish(runs, to, force=True).copied
+    (runs.root / run / "record.json").write_text(json.dumps(whole))
+    assert run in publish(runs, to).copied
+    assert json.loads((to / "records" / run / "record.json").read_text()) == whole
+    (runs.root / run / "record.json").write_text(json.dumps(failed))
+    assert publish(runs, to, force=True).refused[run].startswith("in conflict")
+
+
+def test_a_run_whose_epochs_are_damaged_is_not_published(store: Callable[..., Store], tmp_path: Path) -> None:
+    runs, to = store(), tmp_path / "results"
+    run, *others = runs.runs()
+    (runs.root / run / "history.jsonl").write_text('{"epoch": 1, "val_accuracy": "high"}\n')
+    found = publish(runs, to, force=True)
+    assert sorted(found.copied) == others
+    assert "history.jsonl, line 1 is no epoch of a run" in found.refused[run]

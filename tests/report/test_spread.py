@@ -108,3 +108,10 @@ def test_a_table_of_some_rows_leaves_the_other_contrasts_open():
     assert [row.label for row in found[0].rows] == ["BN"]
     assert "| BN-fp32 − BN | 0 |" in "\n".join(spread_part.markdown_part(found[0]))
     assert len(spread_part.as_csv(found).splitlines()) == 1 + len(spread.read_contrasts(NAME))
+
+
+def test_where_nothing_varies_nothing_is_tested():
+    row, base = spread.read_contrasts(NAME)[0].a, spread.read_contrasts(NAME)[0].b
+    found = spread.measure(spread.read_contrasts(NAME)[0], block({row: [71.0] * 3, base: [70.0] * 3}))
+    assert (found.points, found.bounds, found.p) == (1.0, None, None)
+    assert found.answer == "no value varies: nothing to test"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,12 @@ def test_estimates_come_from_what_was_measured_here(
     other = cost("norm=mn")
     assert other.source == "slowest norm here"
     assert other.speed <= min(measured("ucb") + measured("bn")) * 1.01
+    # One slow start, on a machine that had other work, is none that is to be expected.
+    speeds = Speeds([undisturbed])
+    speeds.samples = [replace(s, start=1.0) for s in speeds.samples] * 2
+    speeds.samples[0] = replace(speeds.samples[0], start=500.0)
+    config = compose_run([*TINY, "trainer.accelerator=cpu", "norm=bn", "optimizer.lr=0.3"])
+    assert speeds.cost(config).start == 1.0
     # Twice the images, twice the work.
     assert cost("norm=bn", "dataset.train_images=60").epoch > 1.2 * bn.epoch
     monkeypatch.setattr(machine, "cpu_name", lambda: "another")

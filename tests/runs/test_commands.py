@@ -14,8 +14,12 @@ import pytest
 
 from cbnorm.cli import main
 from cbnorm.config.compose import compose_run
+from cbnorm.errors import CbnormError
+from cbnorm.runs.campaign import survey
 from cbnorm.runs.claim import claim
 from cbnorm.runs.identity import identity, run_id
+from cbnorm.runs.plan import Planned
+from cbnorm.runs.speed import Speeds
 from cbnorm.runs.store import Store
 
 METRICS = {"accuracy": 80.0, "loss": 0.5, "f1": 79.0}
@@ -236,3 +240,46 @@ def test_looking_at_runs_needs_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_damaged_epochs_of_a_run_hide_nothing_else(ask, tmp_path: Path) -> None:
+    run, other = put(tmp_path / "runs", "norm=bn"), put(tmp_path / "runs", "norm=ucb", status="")
+    for name in (run, other):
+        (tmp_path / "runs" / name / "history.jsonl").write_text("{no line\n{}\n")
+    status, told, _ = ask("list")
+    assert status == 0
+    assert "damaged" not in told
+    lines = {line.split()[0]: line for line in told.splitlines()}
+    assert "4/4" in lines[run]
+    assert "0/4" in lines[other]
+    assert ask("show", run)[0] == ask("diff", run, other)[0] == 0
+    assert "history.jsonl, line 1 is damaged" in ask("show", other)[1]
+    assert Speeds([Store(tmp_path / "runs")]).samples == []
+    assert main(["wandb", "sync", "all=true", "dry=true", f"store={tmp_path / 'runs'}"]) == 0
+    planned = [Planned("row", composed("norm=ucb"), other)]
+    assert survey(planned, Store(tmp_path / "runs"))[0].epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("status", [], "no terminal status"),
+        ("versions", None, "no versions"),
+        ("versions", {"commit": 1}, "versions that are no words"),
+        ("hardware", "CPU", "no hardware"),
+        ("seconds", 3, "no seconds"),
+        ("partition", "gmm", "no partition"),
+    ],
+)
+def test_a_record_of_other_types_is_damaged(key: str, value: object, told: str, ask, tmp_path: Path) -> None:
+    run = put(tmp_path / "runs", "norm=bn", **{key: value} if key != "status" else {})
+    path = tmp_path / "runs" / run / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(CbnormError, match=rf"is damaged \({told}\)"):
+        Store(tmp_path / "runs").record(run)
+
+
+def test_the_last_lines_of_a_failure_are_shown_whole(ask, tmp_path: Path) -> None:
+    line = "x" * 150
+    run = put(tmp_path / "runs", "norm=bn", status="failed", error={"message": line, "last_lines": [line]})
+    assert ask("show", run)[1].count(line) == 2

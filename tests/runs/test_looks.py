@@ -257,3 +257,23 @@ def test_weights_of_another_network_are_refused(store: Store, monkeypatch: pytes
     other = compose_run([*SMALL, "norm=none"])
     with pytest.raises(CbnormError, match="don't fit its network"):
         look(other, record, store.folder(record["id"]), load_data(config), images=20)
+
+
+def test_a_look_at_fewer_images_or_at_an_earlier_training_is_made_anew(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(store.root.parent / "data"))
+    monkeypatch.setattr("cbnorm.look.collect", partial(customised, store=store))
+    words = ["look", "table5", f"store={store.root}", f"out={tmp_path}", "rows=SCB-Norm-1"]
+    (run,) = (run_id(config) for config in row_configs("table5", SMALL, ["SCB-Norm-1"]).values())
+    right = Evidence([store]).correct(run, 2, "best")
+    for images, agrees, told in (
+        (30, True, "looking"),
+        (30, True, "looked at already"),
+        (25, False, "looking"),
+        (25, True, "looking"),
+        (25, True, "looked at already"),
+    ):
+        assert main([*words, f"images={images}"]) == 0
+        assert f"seed 0: {told}" in capsys.readouterr().out
+        answer_like_the_record(tmp_path / f"{run}.npz", right == agrees)

@@ -10,9 +10,11 @@ from PIL import Image
 
 from cbnorm.cli import main
 from cbnorm.config.compose import compose_run
+from cbnorm.config.readings import reads_by_batch
 from cbnorm.errors import CbnormError
 from cbnorm.runs.build import build, load_data
 from cbnorm.runs.execute import execute
+from cbnorm.runs.reading import mixed
 from cbnorm.runs.store import Store
 
 TINY = [
@@ -114,3 +116,29 @@ def test_a_network_that_saw_another_folder_gives_no_clusters(
     Image.new("RGB", (32, 32), (9, 99, 199)).save(other / "dark" / "one more.png")
     with pytest.raises(CbnormError, match="was trained on other files"):
         build(compose_run([*words, *clustered, f"dataset.folder={other}"]), torch.device("cpu"))
+
+
+def test_images_that_are_read_by_the_batch_are_not_read_class_by_class(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBNORM_DATA_DIR", str(tmp_path / "data"))
+    words = [*TINY, f"dataset.folder={pictures}", f"store={tmp_path / 'store'}"]
+    plain, by_batch = compose_run([*words, "norm=ucb"]), compose_run([*words, "norm=uan"])
+    data, places = mixed(plain, load_data(plain))
+    assert places is None
+    assert data.test.labels.tolist() == [0] * 3 + [1] * 3
+    data, places = mixed(by_batch, load_data(by_batch))
+    assert places is not None
+    assert data.test.labels.tolist() != [0] * 3 + [1] * 3
+    assert torch.equal(data.test.images[places], load_data(by_batch).test.images)
+    assert torch.equal(mixed(by_batch, load_data(by_batch))[0].test.images, data.test.images)
+    assert reads_by_batch(compose_run([*words, "norm=ucb", "norm.eval_stats=batch"]))
+    # What is kept of a test image stays where the image is in the data set.
+    store = Store(tmp_path / "store")
+    runs = [execute(config, store) for config in (plain, by_batch)]
+    arrays = [np.load(store.folder(run["id"]) / "predictions.npz") for run in runs]
+    assert np.array_equal(arrays[0]["labels"], arrays[1]["labels"])
+    parts = build(by_batch, torch.device("cpu"))
+    told = parts.reader.read(parts.task).arrays["predicted"]
+    logits = torch.cat([parts.task.eval()(images, ids) for images, _, ids in parts.reader.test])
+    assert torch.equal(told, logits.argmax(1)[places])

@@ -1,11 +1,18 @@
 """jobs=auto: the number of runs at once that trains the most images per second here."""
 
+import multiprocessing
+import os
+import signal
+import time
+from threading import Timer
+
 import pytest
 
 from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs import packing, sweep
+from cbnorm.runs.interruption import RunInterruptedError
 from cbnorm.runs.packing import best, counts_up_to, measure, measured_jobs, parse_jobs
 from cbnorm.runs.plan import Planned, plan
 
@@ -57,3 +64,12 @@ def test_no_more_are_tried_than_there_are_runs_and_cores(monkeypatch: pytest.Mon
     assert sweep._count("auto", planned[:3]) == 3
     assert sweep._count(5, planned) == 5
     assert asked == [(planned[0].config, 4), (planned[0].config, 3)]
+
+
+def test_who_is_asked_to_stop_while_it_measures_stops(tiny: RunConfig) -> None:
+    Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    with pytest.raises(RunInterruptedError, match="stopped while jobs=auto measured"):
+        measure(tiny, [1, 2], seconds=300)
+    assert time.monotonic() < began + 60
+    assert multiprocessing.active_children() == []

@@ -337,3 +337,18 @@ def test_who_lost_a_run_saves_no_checkpoint_of_it(tmp_path: Path, monkeypatch: p
         execute(CONFIG, store)
     assert not list(folder.glob("checkpoint*"))
     assert store.status(folder.name) is None
+
+
+def test_an_ended_run_is_told_where_what_a_kill_left_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    run = ended(store, "done")
+    (store.folder(run) / "checkpoint.pt").write_bytes(b"half")
+
+    def refuse(*_: object) -> None:
+        raise CbnormError("cannot write")
+
+    monkeypatch.setattr("cbnorm.runs.claim.claim", refuse)
+    assert execute(CONFIG, store)["id"] == run
+    assert sweep([Planned("row", CONFIG, run)], store)

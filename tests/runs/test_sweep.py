@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -10,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from cbnorm.cli import main
+from cbnorm.config.compose import compose_run
 from cbnorm.errors import CbnormError
+from cbnorm.runs import execute as execution
+from cbnorm.runs.identity import run_id
 from cbnorm.runs.limit import Limit
-from cbnorm.runs.plan import expand, parse_seeds, plan
+from cbnorm.runs.needed import group_classifier
+from cbnorm.runs.plan import Planned, expand, parse_seeds, plan
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import default_jobs, sweep
+from cbnorm.runs.worker import work
+from cbnorm.train import job
 
 TINY = [
     "budget=smoke",
@@ -162,3 +171,112 @@ def test_a_worker_that_ends_before_it_can_answer_is_one_that_stopped_only_at_a_l
     else:
         with pytest.raises(CbnormError, match="a worker stopped"):
             sweep(planned, Store(tmp_path), jobs=1)
+
+
+def test_globs_are_the_names_that_they_fit_and_intervals_are_refused() -> None:
+    assert expand(["norm=glob(*n,exclude=g*)"]) == [
+        [f"norm={name}"] for name in ("bn", "cluster_bn", "conditional_bn", "in", "ln", "mn", "uan")
+    ]
+    with pytest.raises(CbnormError, match=r"'seed=glob\(\*\)' fits no name: write values"):
+        expand(["seed=glob(*)"])
+    with pytest.raises(CbnormError, match=r"names no values: write them with commas, as in optimizer.lr=A,B"):
+        expand(["optimizer.lr=interval(0,1)"])
+
+
+def test_the_smaller_seed_comes_first_in_every_part() -> None:
+    with pytest.raises(CbnormError, match=r"^seeds=7,4\.\.0: write the smaller seed first, as in 0\.\.4$"):
+        parse_seeds("7,4..0")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--config-dir", "/tmp"], "--config-dir is not for cbnorm train"),
+        (["--config-name=x"], "--config-name is not for cbnorm train"),
+        (["--package", "x"], "--package is not for cbnorm train"),
+        (["--resolve"], "--resolve goes with --cfg: write cbnorm train --cfg job --resolve"),
+        (["-m", "norm=glob(zz*)"], "fits no name"),
+    ],
+)
+def test_what_hydra_would_answer_by_an_error_of_its_own_is_one_line(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"store={tmp_path / 'runs'}", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_into_what_is_no_folder_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(["train", "-m", *TINY, "seed=0,1", f"store={file}"]) == 2
+    told = capsys.readouterr().err
+    assert str(file) in told
+    assert "unexpected" not in told
+
+
+def test_a_store_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("lr=1", "it's (mine)", "~"):
+        words = ["train", "--cfg", "job", f"store={tmp_path}/{name}"]
+        assert main(words) == 0
+        assert f"store: {tmp_path}/{name}" in capsys.readouterr().out.replace("''", "'").replace(
+            "store: '", "store: "
+        )
+
+
+def test_what_a_sweeper_that_searches_is_told_is_of_validation_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = compose_run([*TINY, f"store={tmp_path}", "trainer.max_epochs=4"])
+    moments = [{"val_accuracy": 61.0, "best": {"accuracy": 99.0}, "last": {"accuracy": 99.0}}]
+    record = {"id": "a", "status": "done", "metrics": {"moments": moments}}
+    monkeypatch.setattr("cbnorm.train.check", lambda _: run)
+    monkeypatch.setattr("cbnorm.train._execute", lambda _: record)
+    monkeypatch.setattr("cbnorm.train.HydraConfig.get", lambda: OmegaConf.create({"overrides": {"task": []}}))
+    assert job(OmegaConf.create({})) == 61.0
+
+
+def test_a_table_of_rows_with_an_override_that_distinguishes_others(tmp_path: Path) -> None:
+    words = [*TINY, "rows=BN-1", "norm.affine=true", f"store={tmp_path}"]
+    assert main(["reproduce", "table5", *words, "jobs=1"]) == 0
+    with pytest.raises(CbnormError, match=r"'norm\.affine' distinguishes"):
+        plan("table5", ["norm.affine=false"], labels=["all"])
+    words = [*TINY, "rows=BN-1", "norm.affine=false", f"store={tmp_path}"]
+    assert main(["reproduce", "table5", *words, "jobs=1"]) == 0
+
+
+def test_a_classifier_that_diverged_ends_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    grouped = ["partition=superclass", "task.group=superclass", "task.readings=[predicted]"]
+    words = [*TINY, "dataset=digits", f"store={tmp_path}", "trainer.max_epochs=4"]
+    asked, other = compose_run([*words, "norm=scb", *grouped]), compose_run([*words, "norm=bn"])
+    needed = group_classifier(asked)
+    diverged = {"id": run_id(needed), "status": "diverged", "metrics": {"moments": []}}
+    own = execution.execute
+    monkeypatch.setattr(
+        execution, "execute", lambda c, s, **k: diverged if run_id(c) == run_id(needed) else own(c, s, **k)
+    )
+    planned = [Planned("grouped", asked, run_id(asked)), Planned("plain", other, run_id(other))]
+    with pytest.raises(SystemExit, match="1"):
+        work(planned, store, os.getppid())
+    told = capsys.readouterr().err
+    assert "its classifier of superclass, diverged before it was read once" in told
+    assert (store.status(run_id(other)), store.status(run_id(asked))) == ("done", None)
+
+
+def test_what_is_asked_of_ended_runs_too_late_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TINY, "rows=BN-1", f"store={tmp_path}", "jobs=1"]
+    assert main(["reproduce", "table5", *words]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", "table5", *words, "trainer.keep=moments", "logger=wandb"]) == 0
+    told = capsys.readouterr().err
+    assert "1 run ended before without trainer.keep=moments (" in told
+    assert "1 run ended before without logger=wandb (" in told
+    assert main(["reproduce", "table5", *words]) == 0
+    assert "ended before" not in capsys.readouterr().err

@@ -14,7 +14,7 @@ from cbnorm.config.schema import RunConfig
 from cbnorm.runs import loggers, resume, wandb_content
 from cbnorm.runs.claim import ClaimLostError
 from cbnorm.runs.execute import execute
-from cbnorm.runs.identity import run_id
+from cbnorm.runs.identity import identity, run_id
 from cbnorm.runs.interruption import RunInterruptedError
 from cbnorm.runs.store import Store
 from cbnorm.runs.wandb_process import Publisher, has_key, wandb_mode
@@ -315,13 +315,17 @@ def test_folders_in_the_config_become_names() -> None:
     [
         (["norm=ucb", "optimizer.lr=0.005"], "UCB-Norm-2"),
         (["norm=ucb", "optimizer.lr=0.002"], None),
+        (["norm=ucb", "trainer.batch_size=5"], "UCB-Norm-1"),
         (["experiment=ucb_forms", "norm=ucb", "norm.eval_stats=params"], "printed"),
+        (["experiment=table6_usps", "budget=smoke", "norm=scb", "optimizer.lr=0.03"], "AdaMatch+SCB-Norm"),
     ],
 )
 def test_a_row_is_known_by_what_distinguishes_it(words: list[str], label: str | None) -> None:
     run = config(*words)
-    content = {"experiment": run.experiment, "config": run.model_dump()}
+    names = {"experiment": run.experiment, "protocol": run.protocol, "budget": run.budget}
+    content = names | {"config": run.model_dump(), "identity": identity(run)}
     assert wandb_content.row_label(content) == label
+    assert wandb_content.row_label(content | {"experiment": None}) is None
 
 
 @pytest.mark.parametrize("host", ["api.wandb.ai", "api.forge.coreweave.com", "own.example"])

@@ -99,15 +99,28 @@ def options_read(run: RunConfig) -> dict[str, tuple[str, ...]]:
 
 
 def ignored(run: RunConfig, key: str) -> bool:
-    """Whether what was chosen in a group does not read an option such as ``norm.eps``, or a partition."""
+    """Whether nothing that was chosen reads an option such as ``norm.eps``, or a partition."""
     group, _, rest = key.partition(".")
     option = rest.partition(".")[0]
+    if idle_by(run, key):
+        return True
     if group == "partition":
         if not needs_clusters(run.norm.name):
             return bool(option) or run.partition.name != "none"
         return bool(option) and option not in read_options(run.partition.model_dump())
     read = options_read(run)
     return group in read and bool(option) and option not in {"name", *read[group]}
+
+
+def idle_by(run: RunConfig, key: str) -> str:
+    """The choice, outside of its own group, by which an option changes no number though it is in the id."""
+    if key.startswith("norm") and not run.model.placement:
+        return "model.placement=[]"
+    if key == "dataset.split_seed" and run.dataset.split == "last":
+        return "dataset.split=last"
+    # Both scale images in their own way, and choose no weights on validation images.
+    unread = {"dataset.statistics", "trainer.patience", "trainer.rollback"}
+    return f"task={run.task.name}" if key in unread and run.task.name != "classification" else ""
 
 
 def qualified(kind: str, name: str) -> str:

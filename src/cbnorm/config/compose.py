@@ -9,7 +9,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from cbnorm.config import plugged
 from cbnorm.config.canonical import flatten
-from cbnorm.config.choices import groups, ignored, needs_clusters, refuse_ambiguous
+from cbnorm.config.choices import groups, idle_by, ignored, needs_clusters, refuse_ambiguous
 from cbnorm.config.combinations import check_combination
 from cbnorm.config.locations import conf_dir
 from cbnorm.config.options import SCHEDULE_OPTIONS
@@ -73,7 +73,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        raise CbnormError(f"cannot read '{error.override}': write key=value") from error
+        key, _, value = str(error.override).partition("=")
+        hint = f"a value with such signs needs quotes within quotes, as in \"{key}='{value}'\""
+        plain = not value or "'" in value or key in groups()
+        hint = "write key=value" if plain else hint
+        raise CbnormError(f"cannot read '{error.override}': {hint}") from error
     for override in parsed:
         _check_choice(override)
     return parsed
@@ -89,13 +93,51 @@ def _check_choice(override: Override) -> None:
         )
     if group not in groups() or override.is_delete():
         return
-    chosen = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
-    for name in chosen:
+    for name in sweep_values(override) if override.is_sweep_override() else [override.value()]:
         if name is None and group == "experiment":
             continue
         if str(name) not in groups()[group]:
             raise CbnormError(f"unknown {group} '{name}': {nearest(str(name), groups()[group])}")
         refuse_ambiguous(group, str(name))
+
+
+def sweep_values(override: Override) -> list[str]:
+    """The values that a sweep over one key names, as words.
+
+    Raises:
+        CbnormError: It names none.
+    """
+    key = override.key_or_group
+    value: Any = override.value()
+    if override.is_interval_sweep():
+        raise CbnormError(
+            f"'{override.input_line}' names no values: write them with commas, as in {key}=A,B"
+        )
+    if not isinstance(value, Glob):
+        return list(override.sweep_string_iterator())
+    found = value.filter(groups().get(key, []))
+    if not found:
+        known = f"one of {', '.join(groups()[key])}" if key in groups() else "values, separated by commas"
+        raise CbnormError(f"'{override.input_line}' fits no name: write {known}")
+    return found
+
+
+def quoted(words: Sequence[str]) -> list[str]:
+    """Words with folders in quotes where Hydra could not read them: a folder may be called anything.
+
+    >>> quoted(["store=~/runs", "store=runs", "norm=a=b"])
+    ["store='~/runs'", 'store=runs', 'norm=a=b']
+    """
+    return [_quoted(word) if word.startswith(_FOLDERS) else word for word in words]
+
+
+def _quoted(word: str) -> str:
+    try:
+        OverridesParser.create().parse_overrides([word])
+    except OverrideParseException:
+        key, _, value = word.partition("=")
+        return "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
+    return word
 
 
 def _compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
@@ -135,6 +177,7 @@ def _chosen(_conf: Path, _path: tuple[str, ...], overrides: tuple[str, ...]) -> 
     return _by_hydra(overrides)
 
 
+_FOLDERS = ("store=", "dataset.folder=")
 _FOREIGN = ("norm.options.", "model.options.")
 #: Options of layers whose values a run is told under other names.
 _IN_THE_LIBRARY = {
@@ -248,6 +291,8 @@ def tell_ignored(runs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
 def _choice(run: RunConfig, key: str) -> str:
     """The choice that decides whether an option is read."""
     group, _, option = key.partition(".")
+    if choice := idle_by(run, key):
+        return choice
     if group == "partition" and not needs_clusters(run.norm.name):
         return f"norm={run.norm.name}"
     if group == "optimizer" and any(option in read for read in SCHEDULE_OPTIONS.values()):

@@ -19,6 +19,12 @@ def needs_guesses(run: RunConfig) -> bool:
     return run.task.name == "classification" and not set(GUESSED).isdisjoint(run.task.readings)
 
 
+def reads_by_batch(run: RunConfig) -> bool:
+    """Whether an image is read with the moments of those beside it, by the run's own reading or another."""
+    own = {"uan": "batch", "ucb": run.norm.eval_stats}.get(run.norm.name)
+    return own == "batch" or not {"batch", "batch16"}.isdisjoint(run.task.readings)
+
+
 def plainly_read(run: RunConfig) -> RunConfig:
     """The same training without further readings, which may need what isn't there yet."""
     return run.model_copy(update={"task": run.task.model_copy(update={"readings": []})})

@@ -150,7 +150,7 @@ class TrainerConfig(Group):
     batch_size: Positive
     precision: Literal["bf16", "fp32"]
     channels_last: bool
-    threads: Positive
+    threads: Annotated[int, Field(gt=0, le=1024)]
     moments: Annotated[list[Percent], Field(min_length=1)]
     rollback: bool
     patience: Positive | None = None

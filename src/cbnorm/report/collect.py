@@ -81,7 +81,7 @@ def _possible(experiment: str, labels: Sequence[str], kinds: set[tuple[str, Any]
         return list(labels)
     found = ["rows"]
     for row in read_controls(experiment):
-        own = dict(override.split("=", 1) for override in row.overrides)
+        own = {key: value for key, _, value in (override.partition("=") for override in row.overrides)}
         affine = {"true": True, "false": False}.get(own.get("norm.affine", ""))
         # A preset may be called other than the kind of ids that it gives; then it excludes nothing.
         ids = own.get("partition") if own.get("partition") in _KINDS_OF_IDS else None

@@ -17,7 +17,7 @@ from cbnorm.report.tables import write_tables
 from cbnorm.report.verdicts import judge, speak
 from cbnorm.runs.plan import find_experiment
 from cbnorm.runs.store import Store
-from cbnorm.words import flag, split
+from cbnorm.words import flag, path_of, split
 
 
 def collect_command(words: Sequence[str]) -> int:
@@ -28,7 +28,8 @@ def collect_command(words: Sequence[str]) -> int:
     everything = plain[0] == "all"
     experiment = plain[0] if everything else find_experiment(plain[0])
     store = own.pop("store", None)
-    out = Path(own.pop("out", Store(("runs" if store is None else store).partition(",")[0]).root / "tables"))
+    out = path_of(own, "out", Store(("runs" if store is None else store).partition(",")[0]).root / "tables")
+    own.pop("out", None)
     parse([f"{key}={value}" for key, value in own.items()])
     evidence = Evidence.of(store)
     if everything:
@@ -74,7 +75,7 @@ def publish_command(words: Sequence[str]) -> int:
     plain, own = split(words, "publish", ["store", "to"], ["force"])
     force = flag(own, "force")
     names = [find_experiment(name) for name in plain]
-    to = Path(own.get("to", "results"))
+    to = path_of(own, "to", "results")
     found = publish(Store(own.get("store", "runs")), to, names, force=force)
     for run, reason in found.refused.items():
         print(f"{run}  refused: {reason}")

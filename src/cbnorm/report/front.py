@@ -10,7 +10,7 @@ from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import write_figures
 from cbnorm.report.page import write_page
 from cbnorm.runs.files import write_bytes
-from cbnorm.words import split
+from cbnorm.words import path_of, split
 
 #: The published evidence of a checkout.
 RECORDS, FIGURES, PAGE = "results/records", "results/figures", "results/report.html"
@@ -19,14 +19,14 @@ RECORDS, FIGURES, PAGE = "results/records", "results/figures", "results/report.h
 def figures_command(words: Sequence[str]) -> int:
     """Carry out ``cbnorm figures WORDS``."""
     own = _options(words, "figures")
-    print(write_figures(_material(own), Path(own.get("out", FIGURES))))
+    print(write_figures(_material(own), path_of(own, "out", FIGURES)))
     return 0
 
 
 def report_command(words: Sequence[str]) -> int:
     """Carry out ``cbnorm report WORDS``."""
     own = _options(words, "report")
-    out = Path(own.get("out", PAGE))
+    out = path_of(own, "out", PAGE)
     if out.is_dir():
         raise CbnormError(f"out={out} is a folder: name a file, such as {out / Path(PAGE).name}")
     material = _material(own)
@@ -49,10 +49,8 @@ def _options(words: Sequence[str], command: str) -> dict[str, str]:
 
 
 def _material(own: dict[str, str]) -> Material:
-    store, looks = own.get("store", RECORDS), Path(own.get("looks", LOOKS))
+    store, looks = own.get("store", RECORDS), path_of(own, "looks", LOOKS)
     if "looks" in own and not looks.is_dir():
         raise CbnormError(f"there is no folder {looks}: cbnorm look TABLE out={looks} fills one")
-    for folder in store.split(","):
-        if not Path(folder).expanduser().is_dir():
-            raise CbnormError(f"there is no store {folder}: name one with store=FOLDER, such as store=runs")
+
     return Material.of(Evidence.of(store, looks))

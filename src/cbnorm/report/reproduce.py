@@ -1,18 +1,17 @@
 """`cbnorm reproduce`: train what is missing of a table, then collect and judge it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from cbnorm.config.compose import tell_ignored
+from cbnorm.config.compose import quoted, tell_ignored
 from cbnorm.errors import CbnormError
 from cbnorm.report.collect import collect
 from cbnorm.report.commands import write
 from cbnorm.report.evidence import Evidence
 from cbnorm.runs.packing import parse_jobs
-from cbnorm.runs.plan import find_experiment, parse_seeds, plan
+from cbnorm.runs.plan import find_experiment, parse_seeds, plan, row_configs
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import sweep
-from cbnorm.words import flag, names, take
+from cbnorm.words import flag, names, path_of, take
 
 #: Overrides that choose a table's place among its blocks, and where images and runs lie.
 _PLACES = frozenset({"dataset", "dataset.folder", "protocol", "budget", "store"})
@@ -29,7 +28,7 @@ def reproduce(words: Sequence[str]) -> int:
         CbnormError: What was asked is refused, or no run can work.
     """
     own, others = take(words, "reproduce", ["seeds", "jobs", "rows", "out"], ["again"])
-    plain, overrides = names(others)
+    plain, overrides = names(quoted(others))
     tables = [find_experiment(name) for name in plain]
     if not tables:
         raise CbnormError("which table? write cbnorm reproduce table5")
@@ -53,8 +52,7 @@ def reproduce(words: Sequence[str]) -> int:
         own_runs = {item.id for item in plan(experiment, kept, seeds=seeds, labels=labels)}
         # What changes no run leaves the table what it is.
         custom = [] if own_runs == {item.id for item in planned} else custom
-    # What distinguishes other rows may be among the overrides, which then go for those that were trained.
-    shown = (labels or ["rows"]) if custom else ["all"]
+    shown = _shown(experiment, overrides, labels) if custom else ["all"]
     evidence = Evidence([store])
     found = collect(
         experiment,
@@ -64,5 +62,15 @@ def reproduce(words: Sequence[str]) -> int:
         labels=shown,
         damaged=evidence.damaged,
     )
-    write(found, evidence, Path(own.get("out", store.root / "tables")))
+    write(found, evidence, path_of(own, "out", store.root / "tables"))
     return 0 if complete else 1
+
+
+def _shown(experiment: str, overrides: Sequence[str], labels: Sequence[str]) -> Sequence[str]:
+    """The table's rows and those that were trained; these alone where an override distinguishes others."""
+    shown = ["rows", *labels]
+    try:
+        row_configs(experiment, overrides, shown)
+    except CbnormError:
+        return labels
+    return shown

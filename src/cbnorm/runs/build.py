@@ -16,7 +16,7 @@ from cbnorm.errors import CbnormError
 from cbnorm.partitions import Assignment
 from cbnorm.runs.arguments import make_norm, model_arguments, model_factory, norm_arguments
 from cbnorm.runs.partitioning import partition_of, splits_of
-from cbnorm.runs.reading import learned, reader_of
+from cbnorm.runs.reading import learned, mixed, reader_of
 from cbnorm.runs.resume import Training
 from cbnorm.tasks.base import Reader, Task
 from cbnorm.tasks.classification import Classification
@@ -124,7 +124,7 @@ def build(config: RunConfig, device: torch.device) -> Parts:
 
 def build_classification(config: RunConfig, device: torch.device) -> Parts:
     """The parts of a run that learns to classify."""
-    data = learned(config, load_data(config))
+    data, places = mixed(config, learned(config, load_data(config)))
     partition = partition_of(config, data, device, lambda other: build_network(other, data.num_classes))
     clusters = {} if partition is None else dict(partition.ids)
     model = build_network(config, data.num_classes, None if partition is None else partition.num_clusters)
@@ -137,7 +137,8 @@ def build_classification(config: RunConfig, device: torch.device) -> Parts:
         bf16=config.trainer.precision == "bf16",
     )
     val, test = (batches_of(config, data, name, clusters.get(name), device) for name in ("val", "test"))
-    return Parts(data, partition, clusters, task, train, reader_of(config, data, clusters, val, test))
+    reader = reader_of(config, data, clusters, val, test, places)
+    return Parts(data, partition, clusters, task, train, reader)
 
 
 def _gan(config: RunConfig, device: torch.device) -> Parts:

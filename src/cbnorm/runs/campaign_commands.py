@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cbnorm.config.compose import tell_ignored
+from cbnorm.config.compose import quoted, tell_ignored
 from cbnorm.errors import CbnormError
 from cbnorm.runs.campaign import Part, carry_out, in_order, limit_of, plan_campaign, survey
 from cbnorm.runs.interruption import RunInterruptedError
@@ -65,7 +65,7 @@ def read(words: Sequence[str]) -> Asked:
         CbnormError: One line that says which word is wrong.
     """
     own, others = take(words, "campaign", ["experiment", "seeds", "rows", "jobs", "time_limit"], ["dry"])
-    plain, overrides = names(others)
+    plain, overrides = names(quoted(others))
     tables = [name for text in (*plain, own.get("experiment", "")) for name in text.split(",") if name]
     if not tables:
         raise CbnormError("which table? write cbnorm campaign table5, or several: table5,ucb_forms")

@@ -20,11 +20,19 @@ from typing import Any
 
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import cannot_write, parse_object, write_json
+from cbnorm.runs.store import Store
 
 #: Seconds after which a claim that nobody renews counts as abandoned elsewhere.
 LIFETIME = 180.0
 _LONGEST = 24 * 3600.0
 _NAME = "claim.json"
+
+
+def tidy(store: Store, run: str) -> None:
+    """Remove what a killed process left beside an ended run, where the store can be written."""
+    with suppress(CbnormError), claim(store.folder(run)) as held:
+        if held is not None and store.status(run) is not None:
+            store.clean(run)
 
 
 class ClaimLostError(CbnormError):

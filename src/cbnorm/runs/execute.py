@@ -13,7 +13,7 @@ from cbnorm.data import catalog
 from cbnorm.errors import CbnormError
 from cbnorm.runs import checkpoint, guesses, outcome
 from cbnorm.runs.build import Parts, build
-from cbnorm.runs.claim import Claim, ClaimLostError, claim
+from cbnorm.runs.claim import Claim, ClaimLostError, claim, tidy
 from cbnorm.runs.device import exact_float32, training_device
 from cbnorm.runs.drive import drive
 from cbnorm.runs.files import sync_names, write_json
@@ -62,8 +62,10 @@ def execute(
     """
     run = run_id(config)
     folder = store.folder(run)
-    if (record := _ended(store, run)) is not None and not store.unfinished_business(run):
-        # Nothing to write, so that this works in a read-only store too.
+    if (record := _ended(store, run)) is not None:
+        # Otherwise there is nothing to write, so that this works in a read-only store too.
+        if store.unfinished_business(run):
+            tidy(store, run)
         return record
     _refuse_impossible_numbers(config)
     for other in needed(config):

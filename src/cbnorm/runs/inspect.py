@@ -101,8 +101,8 @@ def show(store: Store, run: str) -> str:
         last = content["error"].get("last_lines", [])
         lines += [
             "",
-            f"error: {_short(content['error']['message'])}",
-            *(f"  {_short(line)}" for line in last),
+            f"error: {_short(content['error']['message'], 200)}",
+            *(f"  {_short(line, 200)}" for line in last),
         ]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -78,3 +79,14 @@ def _request(number: int, _frame: FrameType | None) -> None:
     if _requested.is_set() and number == signal.SIGINT:
         os._exit(128 + number)
     _requested.set()
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: nobody would stop it, or want what it does."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -2,6 +2,8 @@
 
 import itertools
 import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any, Literal
 from cbnorm.config.readings import plainly_read
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
+from cbnorm.runs.interruption import RunInterruptedError, end_with, requested, stop_signals
 
 #: How many runs at once: a number, ``auto`` for what is measured to be best, None for what the cores suggest.
 Jobs = int | Literal["auto"] | None
@@ -93,6 +96,7 @@ def measure(config: RunConfig, counts: Sequence[int], *, seconds: float = _SECON
 
     Raises:
         CbnormError: A process could not work; the error is shown above.
+        RunInterruptedError: A signal asked to stop.
     """
     from cbnorm.runs.sweep import set_environment
 
@@ -100,20 +104,23 @@ def measure(config: RunConfig, counts: Sequence[int], *, seconds: float = _SECON
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(max(counts)), context.Queue()
     processes = [
-        context.Process(target=_train_a_little, args=(config, index, counts, seconds, barrier, results))
+        context.Process(
+            target=_train_a_little, args=(config, index, counts, seconds, barrier, results, os.getpid())
+        )
         for index in range(max(counts))
     ]
     try:
-        for process in processes:
-            process.start()
-        speeds = dict.fromkeys(counts, 0.0)
-        for _ in range(sum(counts)):
-            count, speed = _next(results, processes)
-            speeds[count] += speed
+        with stop_signals():
+            for process in processes:
+                process.start()
+            speeds = dict.fromkeys(counts, 0.0)
+            for _ in range(sum(counts)):
+                count, speed = _next(results, processes)
+                speeds[count] += speed
         return speeds
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # it saves nothing, and Lightning takes a polite request for one to save
             process.join()
 
 
@@ -124,6 +131,10 @@ def _next(results: "Queue[tuple[int, float]]", processes: Sequence[Any]) -> tupl
         try:
             return results.get(timeout=1.0)
         except queue.Empty:
+            if requested():
+                raise RunInterruptedError(
+                    "stopped while jobs=auto measured; the same command begins again"
+                ) from None
             if any(process.exitcode not in {None, 0} for process in processes):
                 break
     raise CbnormError("jobs=auto could not train a few steps (see above): name a number, such as jobs=2")
@@ -136,9 +147,13 @@ def _train_a_little(
     seconds: float,
     barrier: Barrier,
     results: "Queue[tuple[int, float]]",
+    parent: int,
 ) -> None:
-    """A process that trains whenever at least `index` + 1 are to."""
+    """A process that trains whenever at least `index` + 1 are to; its parent stops it, or is gone."""
     import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
 
     from cbnorm.runs.build import build
     from cbnorm.runs.device import training_device

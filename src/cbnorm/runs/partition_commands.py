@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cbnorm.config.compose import compose_run
+from cbnorm.config.compose import compose_run, quoted
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.data.images import ImageData
@@ -20,7 +20,7 @@ from cbnorm.runs.build import build_network, load_data
 from cbnorm.runs.device import exact_float32, training_device
 from cbnorm.runs.partitioning import assigned, splits_of
 from cbnorm.runs.plan import expand
-from cbnorm.words import take
+from cbnorm.words import path_of, take
 
 _USES = {
     "fit": "cbnorm partitions fit partition=gmm [dataset=...] [out=ids.csv] [any override of train]",
@@ -37,14 +37,11 @@ def partitions(words: Sequence[str]) -> int:
     if action not in _USES:
         raise CbnormError(f"write cbnorm partitions {' | '.join(_USES)}; see cbnorm --help")
     key = "against" if action == "compare" else "out"
-    own, overrides = take(rest, f"partitions {action}", [key])
+    own, others = take(rest, f"partitions {action}", [key])
     if own.get(key) == "":
         raise CbnormError(f"{key}= must name one file: write {_USES[action]}")
-    try:
-        file = Path(own[key]).expanduser() if own else None
-    except RuntimeError as error:
-        raise CbnormError(f"{key}={own[key]}: no such user; name another file") from error
-    {"fit": _fit, "show": _show, "compare": _compare}[action](overrides, file)
+    file = path_of(own, key, "") if own else None
+    {"fit": _fit, "show": _show, "compare": _compare}[action](quoted(others), file)
     return 0
 
 
@@ -82,6 +79,8 @@ def _show(overrides: Sequence[str], file: Path | None) -> None:
 
 def _compare(overrides: Sequence[str], file: Path | None) -> None:
     configs = _configs(overrides, 1 if file else 2, "compare", ids=True)
+    if configs[-1].dataset != configs[0].dataset:
+        raise CbnormError("both partitions must be of the same images: give one dataset, with one split")
     data = load_data(configs[0])
     splits = splits_of(data)
     first = _assigned(configs[0], data).ids
@@ -90,8 +89,6 @@ def _compare(overrides: Sequence[str], file: Path | None) -> None:
         second = file_ids(file, splits, _MOST, catalog.find(configs[0].dataset.name).places)
     else:
         print()
-        if configs[1].dataset != configs[0].dataset:
-            raise CbnormError("both partitions must be of the same images: give one dataset, with one split")
         second = _assigned(configs[1], data).ids
     print("\nadjusted Rand index: 1 = the same clusters, 0 = as by chance")
     for name in splits:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cbnorm.config.choices import experiment_dir, experiments
-from cbnorm.config.compose import compose_run, parse
+from cbnorm.config.compose import compose_run, parse, sweep_values
 from cbnorm.config.locations import experiments_dir
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
@@ -86,6 +86,8 @@ def choose_rows(experiment: str, labels: Sequence[str] = ()) -> list[Row]:
         CbnormError: There is no such row; names the nearest.
     """
     rows, controls = read_rows(experiment), read_controls(experiment)
+    if not rows:
+        raise CbnormError(f"rows.csv of {experiment} has no rows: put the file back as it was shipped")
     sets = {"rows": rows, "controls": controls, "all": [*rows, *controls]}
     by_label = {
         row.label: [other for other in sets["all"] if other.label == row.label] for row in sets["all"]
@@ -174,11 +176,11 @@ def parse_seeds(text: str) -> list[int]:
         first, dots, last = part.partition("..")
         if not first.isdecimal() or (dots and not last.isdecimal()):
             raise CbnormError(f"seeds={text} is not a list of seeds: write 0..4 or 0,1,2")
+        if dots and len(last) <= _DIGITS and int(last) < int(first[:_DIGITS]):
+            raise CbnormError(f"seeds={text}: write the smaller seed first, as in {last}..{first}")
         if len(first) > _DIGITS or len(last) > _DIGITS or int(last or first) - int(first) > _MOST_SEEDS:
             raise CbnormError(f"seeds={text} is more than {_MOST_SEEDS} seeds, or one above 10^{_DIGITS}")
         seeds += range(int(first), int(last or first) + 1)
-    if not seeds:
-        raise CbnormError(f"seeds={text} is empty: write the smaller seed first, as in 0..4")
     return list(dict.fromkeys(seeds))
 
 
@@ -191,7 +193,7 @@ def expand(overrides: Sequence[str], params: dict[str, str] | None = None) -> li
     given = parse(overrides)
     keys = {override.key_or_group for override in given}
     axes = [
-        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        [f"{o.key_or_group}={value}" for value in sweep_values(o)]
         if o.is_sweep_override()
         else [o.input_line]
         for o in (*parse([f"{k}={v}" for k, v in (params or {}).items() if k not in keys]), *given)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cbnorm.config.readings import needs_guesses
+from cbnorm.config.readings import needs_guesses, reads_by_batch
 from cbnorm.config.schema import RunConfig
 from cbnorm.data.batches import Batches
 from cbnorm.data.images import ImageData
@@ -26,6 +26,9 @@ from cbnorm.tasks.conditions import (
     groups_of_classes,
     permuted,
 )
+
+#: Of the neighbours that can be of one class, the share from which on images lie class by class.
+_CLASS_BY_CLASS = 0.9
 
 
 def learned(config: RunConfig, data: ImageData) -> ImageData:
@@ -47,10 +50,50 @@ def learned(config: RunConfig, data: ImageData) -> ImageData:
     return replace(data, train=train, val=val, test=test, num_classes=count, class_names=names)
 
 
+def mixed(config: RunConfig, data: ImageData) -> tuple[ImageData, Tensor | None]:
+    """Where images are read by the batch, those that lie class by class in another order, always the same.
+
+    A batch of one class has other moments than any that the network was trained on.
+
+    Returns:
+        The images; and of test images in another order, where each was before in it, int64 (N,), else None.
+    """
+    if not reads_by_batch(config):
+        return data, None
+    val, test = (_order(split.labels, name) for name, split in (("val", data.val), ("test", data.test)))
+    if val is not None:
+        data = replace(data, val=data.val.take(val))
+    if test is not None:
+        data = replace(data, test=data.test.take(test))
+    return data, None if test is None else test.argsort()
+
+
+def _order(labels: Tensor, name: str) -> Tensor | None:
+    """A random order of images that lie class by class; None for any others."""
+    most = len(labels) - len(labels.unique())
+    alike = int((labels[1:] == labels[:-1]).sum())
+    if not most or alike < _CLASS_BY_CLASS * most:
+        return None
+    return torch.randperm(len(labels), generator=generator(0, f"order of {name}"))
+
+
 def reader_of(
-    config: RunConfig, data: ImageData, clusters: Mapping[str, Tensor], val: Batches, test: Batches
+    config: RunConfig,
+    data: ImageData,
+    clusters: Mapping[str, Tensor],
+    val: Batches,
+    test: Batches,
+    places: Tensor | None = None,
 ) -> ClassificationReader:
     """What reads a run's validation and test images.
+
+    Args:
+        config: The run.
+        data: Its images.
+        clusters: The ids of every split.
+        val: Batches of the validation images.
+        test: Batches of the test images.
+        places: What :func:`mixed` says of these.
 
     Raises:
         CbnormError: A reading needs what isn't there.
@@ -66,6 +109,7 @@ def reader_of(
         select=task.select,
         probabilities=task.labels != "class",
         components=task.components,
+        places=places,
     )
 
 

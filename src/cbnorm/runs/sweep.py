@@ -20,8 +20,9 @@ from rich.progress import (
 
 from cbnorm.errors import CbnormError
 from cbnorm.machine import cores, device_of
-from cbnorm.runs.claim import claim
+from cbnorm.runs.claim import claim, tidy
 from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
+from cbnorm.runs.late import tell_late
 from cbnorm.runs.limit import Limit
 from cbnorm.runs.packing import Jobs, measured_jobs
 from cbnorm.runs.plan import Planned
@@ -71,6 +72,7 @@ def sweep(
         _set_aside(planned, store)
         same += " without again=true"
     missing = _missing(planned, store)
+    tell_late([item for item in planned if item not in missing], store)
     if not missing:
         return True
     count = min(_count(jobs, missing), len(missing))
@@ -118,9 +120,7 @@ def _missing(planned: Sequence[Planned], store: Store) -> list[Planned]:
         if store.status(item.id) in {None, "failed"}:
             missing.append(item)
         elif store.unfinished_business(item.id):
-            with claim(store.folder(item.id)) as held:
-                if held is not None and store.status(item.id) is not None:
-                    store.clean(item.id)
+            tidy(store, item.id)
     return missing
 
 

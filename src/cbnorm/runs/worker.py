@@ -2,13 +2,12 @@
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
 from cbnorm.errors import CbnormError, unexpected
 from cbnorm.output import make_lasting
-from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
+from cbnorm.runs.interruption import RunInterruptedError, end_with, requested, stop_signals
 from cbnorm.runs.limit import Limit
 from cbnorm.runs.plan import Planned
 from cbnorm.runs.store import Store
@@ -29,7 +28,7 @@ def work(planned: Sequence[Planned], store: Store, parent: int, limit: Limit | N
         limit: Runs that can't save in time are not started.
     """
     make_lasting()
-    threading.Thread(target=_stop_when_orphaned, args=(parent,), daemon=True).start()
+    end_with(parent)
     try:
         with stop_signals():
             failed = _work(planned, store, limit)
@@ -68,9 +67,3 @@ def _work(planned: Sequence[Planned], store: Store, limit: Limit | None = None) 
             time.sleep(_POLL)
         pending = [item for item in waiting if store.status(item.id) is None]
     return failed
-
-
-def _stop_when_orphaned(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)

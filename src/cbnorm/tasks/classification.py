@@ -68,6 +68,8 @@ class ClassificationReader:
         select: ``accuracy`` or ``loss`` on the validation images.
         probabilities: Keep the probability of every class for every test image, in half precision.
         components: Keep so many principal components of what the last linear layer sees of the test images.
+        places: int64 (N,), of test images that are read in another order than that of the data set: where
+            the first, second … of the data set stand. What is kept of them goes by the data set.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class ClassificationReader:
         select: str = "accuracy",
         probabilities: bool = False,
         components: int = 0,
+        places: Tensor | None = None,
     ) -> None:
         self.num_classes, self.val, self.test = num_classes, val, test
         self.test_curve, self.confident, self.select = test_curve, confident, select
         self.probabilities, self.components = probabilities, components
+        self.places = places
         self.conditions = dict(conditions or {})
         self._kept: _Kept | None = None
 
@@ -120,6 +124,8 @@ class ClassificationReader:
             further = predict(task, self.test, condition)
             metrics |= {f"{name}.{key}": value for key, value in self._metrics(further).items()}
             arrays[f"{name}.predicted"] = further.predicted
+        if self.places is not None:
+            arrays = {k: part if k == "explained" else part[self.places] for k, part in arrays.items()}
         return Reading(metrics, arrays)
 
     def _known(self, task: Classification) -> Predictions | None:
