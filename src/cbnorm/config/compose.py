@@ -110,9 +110,7 @@ def sweep_values(override: Override) -> list[str]:
     key = override.key_or_group
     value: Any = override.value()
     if override.is_interval_sweep():
-        raise CbnormError(
-            f"'{override.input_line}' names no values: write them with commas, as in {key}=A,B"
-        )
+        raise CbnormError(f"'{override.input_line}' names no values: write them with commas, as in {key}=A,B")
     if not isinstance(value, Glob):
         return list(override.sweep_string_iterator())
     found = value.filter(groups().get(key, []))
