@@ -143,3 +143,17 @@ def test_options_that_change_the_id_but_no_number_are_told(
     assert capsys.readouterr().err == f"cbnorm: {told}\n"
     tell_ignored([compose_run(["norm=ucb", "trainer.patience=3"])], ["norm=ucb", "trainer.patience=3"])
     assert capsys.readouterr().err == ""
+
+
+def test_what_keras_trained_has_its_eps() -> None:
+    found = {
+        (experiment, protocol): compose_run(
+            [f"experiment={experiment}", f"protocol={protocol}"]
+        ).optimizer.eps
+        for experiment in ("table5", "table6", "table7", "table8", "dcgan")
+        for protocol in ("sound", "released")
+    }
+    assert {key for key, eps in found.items() if eps == 1e-7} == {
+        (experiment, "released") for experiment in ("table5", "table6", "table7", "table8")
+    }
+    assert set(found.values()) == {1e-7, 1e-8}

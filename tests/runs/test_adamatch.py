@@ -122,6 +122,13 @@ def test_what_does_not_fit_is_one_line(words: list[str], wrong: str) -> None:
         config("budget=full", *words)
 
 
+def test_images_of_one_domain_alone_are_refused(tmp_path: Path) -> None:
+    tried = config(*FEW, "norm=bn", "dataset.val_images=1", f"store={tmp_path}")
+    with pytest.raises(CbnormError, match=r"no val image is of the \w+ domain: raise dataset\.val_images=1"):
+        execute(tried, Store(tmp_path))
+    assert Store(tmp_path).runs() == []
+
+
 def test_rows_share_runs() -> None:
     planned = plan("table6", ["budget=smoke"], labels=["all"])
     assert len(planned) == 12

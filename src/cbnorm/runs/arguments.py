@@ -35,10 +35,9 @@ def make_norm(name: str, num_features: int, arguments: Mapping[str, Any]) -> nn.
     Raises:
         CbnormError: It takes clusters although its package declares otherwise, or the other way round.
     """
-    if is_own("norm", name):
-        return create_norm(name, num_features, **arguments)
     layer = create_norm(name, num_features, **arguments)
-    if takes_clusters(layer) != (clustered := needs_clusters(name)):
+    clustered = needs_clusters(name)
+    if not is_own("norm", name) and takes_clusters(layer) != clustered:
         plugin = plugins.find("norm", name)
         raise CbnormError(
             f"{plugin} is declared under {plugin.entry.group}, but takes_clusters is {not clustered}"

@@ -11,6 +11,7 @@ from cbnorm.data.images import ImageData
 from cbnorm.data.randaugment import RandAugment
 from cbnorm.data.splits import Split
 from cbnorm.data.views import ViewBatches
+from cbnorm.errors import CbnormError
 from cbnorm.runs.build import Parts, build_network, load_data
 from cbnorm.runs.partitioning import partition_of
 from cbnorm.tasks.adamatch import SOURCE, TARGET, AdaMatch
@@ -78,10 +79,7 @@ def _reader(config: RunConfig, data: ImageData, device: torch.device) -> DomainR
             memory_format=_layout(config),
         )
 
-    val, test = (
-        {name: domain(split, number) for name, number in (("source", SOURCE), ("target", TARGET))}
-        for split in (data.val, data.test)
-    )
+    val, test = (_both(split, name) for name, split in (("val", data.val), ("test", data.test)))
     readings = {"": batches(test["target"], SOURCE), "source": batches(test["source"], SOURCE)}
     validation = {"": batches(val["target"], SOURCE), "source": batches(val["source"], SOURCE)}
     adapt = {}
@@ -93,6 +91,16 @@ def _reader(config: RunConfig, data: ImageData, device: torch.device) -> DomainR
         for name, number in (("adabn", TARGET), ("source_adabn", SOURCE)):
             adapt[name] = batches(_first(domain(data.train, number), config.task.adapt_images), number)
     return DomainReader(data.num_classes, validation, readings, adapt)
+
+
+def _both(split: Split, name: str) -> dict[str, Split]:
+    found = {kind: domain(split, number) for kind, number in (("source", SOURCE), ("target", TARGET))}
+    for kind, part in found.items():
+        if not len(part):
+            raise CbnormError(
+                f"no {name} image is of the {kind} domain: raise dataset.{name}_images={len(split)}"
+            )
+    return found
 
 
 def _first(split: Split, count: int) -> Split:
