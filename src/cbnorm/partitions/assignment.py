@@ -119,7 +119,9 @@ def _told(
         origin = {"method": "file", "content": content(options["file"])}
     else:
         name = attribute(options)
-        ids = attribute_ids(name, splits)
+        ids = attribute_ids(
+            name, splits, "partition.attribute" if options["name"] == "attribute" else "partition"
+        )
         count = num_classes if name == "label" else 1 + max(int(i.max()) for i in ids.values() if len(i))
         origin = {"method": name}
     train = splits["train"]

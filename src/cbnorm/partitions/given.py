@@ -16,8 +16,13 @@ OFFICIAL = {"train": "train", "val": "train", "test": "test"}
 _COLUMNS = ("split", "index", "cluster")
 
 
-def attribute_ids(name: str, splits: Mapping[str, Split]) -> Ids:
+def attribute_ids(name: str, splits: Mapping[str, Split], option: str = "partition") -> Ids:
     """Ids of the images of every split by an attribute; ``label`` is the class.
+
+    Args:
+        name: The attribute.
+        splits: Images by part of the run.
+        option: What named it, for the refusal.
 
     Raises:
         CbnormError: The data set has no such attribute, or images without a value of it.
@@ -28,12 +33,12 @@ def attribute_ids(name: str, splits: Mapping[str, Split]) -> Ids:
     if name not in known:
         offered = f"choose from {', '.join(known)}" if known else "choose another partition"
         raise CbnormError(
-            f"partition={name}: the images of this data set have no attribute '{name}'; {offered}"
+            f"{option}={name}: the images of this data set have no attribute '{name}'; {offered}"
         )
     found = {key: split.attributes[name].long() for key, split in splits.items()}
     for key, ids in found.items():
         if len(ids) and int(ids.min()) < 0:
-            raise CbnormError(f"partition={name}: {int((ids < 0).sum())} {key} images have no {name}")
+            raise CbnormError(f"{option}={name}: {int((ids < 0).sum())} {key} images have no {name}")
     return found
 
 

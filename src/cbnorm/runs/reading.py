@@ -39,7 +39,7 @@ def learned(config: RunConfig, data: ImageData) -> ImageData:
     """
     if config.task.labels == "class":
         return data
-    ids = _groups(config.task.labels, data, "task.labels")
+    ids = attribute_ids(config.task.labels, splits_of(data), "task.labels")
     splits = {
         name: Split(split.images, ids[name], split.indices, split.attributes)
         for name, split in splits_of(data).items()
@@ -138,17 +138,10 @@ def conditions(config: RunConfig, data: ImageData, clusters: Mapping[str, Tensor
 
 
 def _masked(config: RunConfig, data: ImageData) -> Masked:
-    ids = _groups(str(config.task.group), data, "task.group")
+    ids = attribute_ids(str(config.task.group), splits_of(data), "task.group")
     labels = torch.cat([split.labels for split in splits_of(data).values()])
     try:
         groups = groups_of_classes(labels, torch.cat(list(ids.values())), data.num_classes)
     except ValueError as error:
         raise CbnormError(f"task.readings=masked: {error} (task.group={config.task.group})") from error
     return Masked(groups, ids["test"])
-
-
-def _groups(name: str, data: ImageData, option: str) -> dict[str, Tensor]:
-    try:
-        return attribute_ids(name, splits_of(data))
-    except CbnormError as error:
-        raise CbnormError(str(error).replace("partition=", f"{option}=", 1)) from error
