@@ -46,10 +46,9 @@ def train(words: Sequence[str]) -> int:
     try:
         with stop_signals():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
-    except OSError as error:  # of Hydra's own folder of a job, within the store
-        if not isinstance(error.filename, str):
-            raise
-        raise cannot_write(Path(error.filename), error) from error
+    except OSError as error:
+        _refuse_store(error, arguments.overrides)
+        raise
     finally:
         sys.argv = program
     return 1 if _failures else 0
@@ -66,6 +65,14 @@ def _refuse_options(arguments: argparse.Namespace) -> None:
             raise CbnormError(
                 f"--{name.replace('_', '-')} is not for cbnorm train: choose with key=value alone"
             )
+
+
+def _refuse_store(error: OSError, overrides: Sequence[str]) -> None:
+    """Answer an error of Hydra's own folder within the store, which it makes before any run begins."""
+    stores = [o.value() for o in parse(overrides) if o.key_or_group == "store" and not o.is_sweep_override()]
+    store, place = Path(str([*stores, "runs"][0])).absolute(), error.filename
+    if isinstance(place, str) and (store in (own := Path(place).absolute()).parents or store == own):
+        raise cannot_write(own, error) from error
 
 
 def _refuse_bad_input(overrides: Sequence[str], *, multirun: bool) -> None:

@@ -105,7 +105,10 @@ WITHHELD = [*SMALL, "partition=kmeans", "partition.withheld=true"]
         (["fit", *SMALL, "partition=kmeans", "out="], "out= must name one file"),
         (["fit", *SMALL, "partition=kmeans", "partition.clusters=151"], "clusters must lie between 1 and"),
         (["fit", *SMALL, "partition=kmeans", "out=~no-such-user/ids.csv"], "no such user"),
-        (["fit", *SMALL, "partition=attribute", "partition.attribute=mood"], "partition.attribute=mood: the images"),
+        (
+            ["fit", *SMALL, "partition=attribute", "partition.attribute=mood"],
+            "partition.attribute=mood: the images",
+        ),
         (["compare", *SMALL, "partition=kmeans", "against=/nowhere.csv"], "can't be read"),
         (["compare", *SMALL, "partition=kmeans", "dataset.split_seed=0,1"], "same images"),
         (

@@ -202,3 +202,20 @@ def test_a_claim_is_explained_by_the_seeds_that_its_rows_share(
     told = capsys.readouterr().out
     assert "UCB-Norm-1: mean 71.50" in told
     assert "BN-1: 69.50, one seed" in told
+
+
+@pytest.mark.parametrize("claim", ["c10-amount", "c10-mean"])
+def test_a_claim_without_a_test_is_explained_by_what_there_is(
+    claim: str, making: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{norm}-{rate}" for norm in ("SCB-Norm-base", "SCB-Norm", "UCB-Norm", "BN", "MN") for rate in (1, 2)
+    ]
+    records = [
+        r
+        for d in ("cifar10", "cifar100")
+        for r in making.table({row: [70.0, 71.0] for row in rows}, f"dataset={d}")
+    ]
+    making.write(tmp_path, records)
+    assert main(["explain", claim, f"store={tmp_path}"]) == 0
+    assert "BN-1: mean 70.50, standard deviation 0.71, n = 2" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from cbnorm.config.compose import compose_run
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs import packing, sweep
-from cbnorm.runs.interruption import RunInterruptedError
+from cbnorm.runs.interruption import RunInterruptedError, requested, stop_signals
 from cbnorm.runs.packing import best, counts_up_to, measure, measured_jobs, parse_jobs
 from cbnorm.runs.plan import Planned, plan
 
@@ -73,3 +73,5 @@ def test_who_is_asked_to_stop_while_it_measures_stops(tiny: RunConfig) -> None:
         measure(tiny, [1, 2], seconds=300)
     assert time.monotonic() < began + 60
     assert multiprocessing.active_children() == []
+    with stop_signals():  # forgets the request, which is none of the next test's
+        assert not requested()

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from cbnorm.cli import main
-from cbnorm.config.compose import compose_run
+from cbnorm.config.compose import compose_run, quoted
 from cbnorm.errors import CbnormError
 from cbnorm.runs import execute as execution
 from cbnorm.runs.identity import run_id
@@ -24,7 +25,7 @@ from cbnorm.runs.plan import Planned, expand, parse_seeds, plan
 from cbnorm.runs.store import Store
 from cbnorm.runs.sweep import default_jobs, sweep
 from cbnorm.runs.worker import work
-from cbnorm.train import job
+from cbnorm.train import job, train
 
 TINY = [
     "budget=smoke",
@@ -218,12 +219,36 @@ def test_a_sweep_into_what_is_no_folder_is_one_line(
 
 
 def test_a_store_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("lr=1", "it's (mine)", "~"):
-        words = ["train", "--cfg", "job", f"store={tmp_path}/{name}"]
-        assert main(words) == 0
-        assert f"store: {tmp_path}/{name}" in capsys.readouterr().out.replace("''", "'").replace(
-            "store: '", "store: "
-        )
+    for name in ("lr=1", "it's (mine)", "~", "a\\b(c", "a\\'b(", "a(\\"):
+        assert main(["train", "--cfg", "job", f"store={tmp_path}/{name}"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["store"] == f"{tmp_path}/{name}"
+
+
+def test_one_s_own_folder_is_one_s_own_and_two_stores_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert quoted(["store=~/runs", "store=~/a,~/b"]) == [f"store={tmp_path}/runs", "store=~/a,~/b"]
+    assert main(["train", "-m", "store=~/a,~/b", *TINY]) == 2
+    assert "cannot read 'store=~/a,~/b'" in capsys.readouterr().err
+
+
+def test_only_what_hydra_cannot_write_in_the_store_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        def work() -> None:
+            raise FileNotFoundError(2, "No such file or directory", str(tmp_path / place))
+
+        return lambda _job: work
+
+    monkeypatch.setattr("hydra.main", fails)
+    place = "runs/.hydra"
+    with pytest.raises(CbnormError, match="cannot write"):
+        train([*TINY, f"store={tmp_path / 'runs'}"])
+    place = "elsewhere"
+    with pytest.raises(FileNotFoundError):
+        train([*TINY, f"store={tmp_path / 'runs'}"])
 
 
 def test_what_a_sweeper_that_searches_is_told_is_of_validation_images(

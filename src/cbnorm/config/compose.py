@@ -1,7 +1,9 @@
 """From the words of a command line to a checked :class:`RunConfig`, or one line that says what is wrong."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -121,21 +123,28 @@ def sweep_values(override: Override) -> list[str]:
 
 
 def quoted(words: Sequence[str]) -> list[str]:
-    """Words with folders in quotes where Hydra could not read them: a folder may be called anything.
+    """Words with folders in quotes where signs in their names are none of Hydra's grammar.
 
-    >>> quoted(["store=~/runs", "store=runs", "norm=a=b"])
-    ["store='~/runs'", 'store=runs', 'norm=a=b']
+    A list of several, which would be taken for one name, is left as it is, and ``~`` is one's own folder.
+
+    >>> quoted(["store=/lr=1", "store=runs", "norm=a=b"])
+    ["store='/lr=1'", 'store=runs', 'norm=a=b']
     """
-    return [_quoted(word) if word.startswith(_FOLDERS) else word for word in words]
+    return [_quoted(word) if word.startswith(_FOLDERS) and "," not in word else word for word in words]
 
 
 def _quoted(word: str) -> str:
+    key, _, value = word.partition("=")
+    if value.startswith("~"):
+        with suppress(RuntimeError):
+            value = str(Path(value).expanduser())
     try:
-        OverridesParser.create().parse_overrides([word])
+        OverridesParser.create().parse_overrides([f"{key}={value}"])
     except OverrideParseException:
-        key, _, value = word.partition("=")
-        return "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
-    return word
+        # Within quotes, backslashes count as such before a quote and at the end alone.
+        value = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
+        return f"{key}='{value}'"
+    return f"{key}={value}"
 
 
 def _compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:

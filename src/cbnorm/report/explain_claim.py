@@ -116,13 +116,16 @@ def _per_row(told: Verdict, found: Collection, evidence: Evidence) -> Iterator[s
 
 
 def _values(claim: Claim, block: Block, evidence: Evidence, count: int) -> Iterator[str]:
-    """The values that are compared, row by row; before the rows share a seed, those that there are."""
+    """The values that are compared, row by row; before the rows share a seed, those that there are.
+
+    Of a claim that is not tested at this budget, all that could be compared.
+    """
     taken = sample(claim, block, evidence)
     if isinstance(taken, str) or not taken.seeds:
         yield from [taken] if isinstance(taken, str) and claim.goal else _so_far(claim, block)
         return
     what = f"% of the epochs until reaching {claim.goal}" if claim.goal else _measure(claim, block)
-    seeds = taken.seeds[:count]
+    seeds = taken.seeds[: count or None]
     for label, values in zip(taken.labels, taken.take(len(seeds)), strict=True):
         yield f"{label}: {_told(claim.metric, what, seeds, values.tolist())}"
 

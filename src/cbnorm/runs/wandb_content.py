@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from cbnorm.config.canonical import canonical, differences, flatten
+from cbnorm.config.canonical import canonical, flatten
 from cbnorm.errors import CbnormError
-from cbnorm.runs.identity import digest, identity, row_of
+from cbnorm.runs.identity import digest
 from cbnorm.runs.plan import row_configs
 from cbnorm.runs.records import Record, headline
 
@@ -59,25 +59,26 @@ def _without_folders(value: Any) -> Any:
 
 
 def row_label(content: Record) -> str | None:
-    """Label of the row that a run belongs to, or is nearest to; None when no row, or no single one, is.
+    """Label of the row of its table that a run belongs to, which others may share with it; None for none.
 
+    A run belongs to a row with which it agrees in everything that rows differ in, whatever else it was told.
     Of rows that share a run, which differ in how it is read, the first is meant.
     """
     d = content["config"]["dataset"]
     words = [f"dataset={d['name']}", *(f"{key}={content[key]}" for key in ("protocol", "budget"))]
     # Whose folder it is decides nothing here.
     words += ["dataset.folder=unknown"] if d.get("folder") else []
-    own = content["identity"]["config"]
     try:
         configs = row_configs(str(content.get("experiment")), words, ["all"])
     except CbnormError:  # of a package that is broken or gone, or of a preset that is
         return None
-    apart = {
-        label: differences(canonical(config), own).keys() - {"seed"} for label, config in configs.items()
-    }
-    closest = min(len(keys) for keys in apart.values())
-    found = [label for label, keys in apart.items() if len(keys) == closest]
-    return found[0] if len({row_of(identity(configs[label], "")) for label in found}) == 1 else None
+    own = flatten(content["identity"]["config"])
+    rows = {label: flatten(canonical(config)) for label, config in configs.items()}
+    first, *others = rows.values()
+    telling = {key for row in others for key in row.keys() | first.keys() if row.get(key) != first.get(key)}
+    telling |= {"model.name", "norm.name", "task.name"}
+    fitting = (label for label, row in rows.items() if all(row.get(key) == own.get(key) for key in telling))
+    return next(fitting, None)
 
 
 def epoch_row(row: Mapping[str, Any]) -> dict[str, float]:
