@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbnorm.config.compose import parse
+from cbnorm.config.overrides import parse
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Block, TableRow
@@ -30,7 +30,6 @@ def look_command(words: Sequence[str]) -> int:
     if not images.isdecimal() or int(images) < 20:
         raise CbnormError(f"images={images} must be a whole number from 20 up")
     experiment, out = find_experiment(plain[0]), path_of(own, "out", LOOKS)
-    own.pop("out", None)
     own_seeds = own.pop("seeds", "")
     seeds = parse_seeds(own_seeds) if own_seeds else []
     labels = own.pop("rows").split(",") if "rows" in own else []

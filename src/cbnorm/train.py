@@ -14,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cbnorm.config.compose import check, compose_run, compose_sweep_params, parse, quoted, tell_ignored
+from cbnorm.config.compose import check, compose_run, compose_sweep_params, tell_ignored
 from cbnorm.config.locations import conf_dir
+from cbnorm.config.overrides import parse, quoted
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import cannot_write

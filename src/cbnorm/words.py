@@ -94,13 +94,13 @@ def flag(options: Mapping[str, str], key: str) -> bool:
     return _FLAG[text.lower()]
 
 
-def path_of(options: Mapping[str, str], key: str, default: str | Path) -> Path:
-    """The file or folder that an option names; ``~`` is the user's own folder.
+def path_of(options: dict[str, str], key: str, default: str | Path) -> Path:
+    """Take the file or folder that an option names out of the options; ``~`` is the user's own folder.
 
     Raises:
         CbnormError: It names nothing, or somebody who is unknown.
     """
-    text = options.get(key, str(default))
+    text = options.pop(key, str(default))
     if not text.strip() or "\0" in text:
         raise CbnormError(f"{key}= names nothing: write {key}=PATH")
     try:

@@ -162,7 +162,7 @@ def test_a_table_about_last_weights_is_explained_by_them(
     making.write(tmp_path, [entry])
     assert main(["explain", "table6_usps", "usps", "AdaMatch+SCB-Norm", f"store={tmp_path}"]) == 0
     told = capsys.readouterr().out
-    assert "90.00, one seed: no interval (accuracy of the last weights)" in told
+    assert "90.00, one seed: no interval (accuracy, last weights)" in told
     line = next(line for line in told.splitlines() if line.lstrip().startswith(entry["id"]))
     assert line.split()[2:4] == ["90.00", "50.00"]
     assert told.index("last weights") < told.index("best on validation")

@@ -15,7 +15,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from cbnorm.cli import main
-from cbnorm.config.compose import compose_run, quoted
+from cbnorm.config.compose import compose_run
+from cbnorm.config.overrides import quoted
 from cbnorm.errors import CbnormError
 from cbnorm.runs import execute as execution
 from cbnorm.runs.identity import run_id

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cbnorm.config.compose import parse
+from cbnorm.config.overrides import parse
 from cbnorm.errors import CbnormError
 from cbnorm.report.blocks import Collection
 from cbnorm.report.claim_tables import write_claims
@@ -29,7 +29,6 @@ def collect_command(words: Sequence[str]) -> int:
     experiment = plain[0] if everything else find_experiment(plain[0])
     store = own.pop("store", None)
     out = path_of(own, "out", Store(("runs" if store is None else store).partition(",")[0]).root / "tables")
-    own.pop("out", None)
     parse([f"{key}={value}" for key, value in own.items()])
     evidence = Evidence.of(store)
     if everything:

@@ -94,8 +94,8 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
         ratios = read_ratios(path, claim.dataset)
         times = read_times(path.with_name("table1.csv"), claim.dataset)
     except CbnormError:
-        damaged = "that can be read" if path.exists() else ""
-        return {"verdict": "not run", "remark": f"no timings {damaged}".rstrip() + ": make bench-norms"}
+        what = "no timings that can be read" if path.exists() else "no timings"
+        return {"verdict": "not run", "remark": f"{what}: make bench-norms"}
     both = [found for found in (ratios, *times) if {claim.a, claim.b} <= found.keys()]
     benchmarks = len({found is ratios for found in both})
     if not both:

@@ -17,7 +17,6 @@ from cbnorm.runs.plan import choose_rows, find_experiment, row_configs
 from cbnorm.spelling import nearest
 
 _HEADS = {"best": "best on validation", "last": "last weights"}
-_WEIGHTS = {"best": "weights that were best on validation", "last": "last weights"}
 
 
 def explain_cell(words: Sequence[str], evidence: Evidence, filters: dict[str, str]) -> str:
@@ -95,7 +94,7 @@ def _behind(block: Block, row: TableRow, percent: int, evidence: Evidence) -> It
         told = f"{number(value, digits):>18}  {number(others.get(run), digits):>18}"
         origin = _origin(records[run]) + (", diverged" if run in row.diverged else "")
         yield f"  {run}  {seed:>4}  {told}  {origin}"
-    yield f"  {summary_of(own.values, digits)} ({own.metric} of the {_WEIGHTS[own.reading]})"
+    yield f"  {summary_of(own.values, digits)} ({own.metric}, {_HEADS[own.reading]})"
     if block.budget != "full":
         yield f"  budget {block.budget} is not the paper's: not comparable with the published number"
     yield f"  config differences from the row: {_apart(row, [records[run] for run in own.runs])}"

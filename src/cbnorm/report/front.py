@@ -49,8 +49,8 @@ def _options(words: Sequence[str], command: str) -> dict[str, str]:
 
 
 def _material(own: dict[str, str]) -> Material:
-    store, looks = own.get("store", RECORDS), path_of(own, "looks", LOOKS)
-    if "looks" in own and not looks.is_dir():
+    store, named = own.get("store", RECORDS), "looks" in own
+    looks = path_of(own, "looks", LOOKS)
+    if named and not looks.is_dir():
         raise CbnormError(f"there is no folder {looks}: cbnorm look TABLE out={looks} fills one")
-
     return Material.of(Evidence.of(store, looks))

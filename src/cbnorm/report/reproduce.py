@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from cbnorm.config.compose import quoted, tell_ignored
+from cbnorm.config.compose import tell_ignored
+from cbnorm.config.overrides import quoted
 from cbnorm.errors import CbnormError
 from cbnorm.report.collect import collect
 from cbnorm.report.commands import write

@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cbnorm.config.compose import quoted, tell_ignored
+from cbnorm.config.compose import tell_ignored
+from cbnorm.config.overrides import quoted
 from cbnorm.errors import CbnormError
 from cbnorm.runs.campaign import Part, carry_out, in_order, limit_of, plan_campaign, survey
 from cbnorm.runs.interruption import RunInterruptedError

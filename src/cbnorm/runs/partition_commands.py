@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cbnorm.config.compose import compose_run, quoted
+from cbnorm.config.compose import compose_run
+from cbnorm.config.overrides import quoted
 from cbnorm.config.schema import RunConfig
 from cbnorm.data import catalog
 from cbnorm.data.images import ImageData

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cbnorm.config.choices import experiment_dir, experiments
-from cbnorm.config.compose import compose_run, parse, sweep_values
+from cbnorm.config.compose import compose_run
 from cbnorm.config.locations import experiments_dir
+from cbnorm.config.overrides import parse, sweep_values
 from cbnorm.config.schema import RunConfig
 from cbnorm.errors import CbnormError
 from cbnorm.runs.files import read_table

@@ -72,7 +72,8 @@ def sweep(
         _set_aside(planned, store)
         same += " without again=true"
     missing = _missing(planned, store)
-    tell_late([item for item in planned if item not in missing], store)
+    waiting = {item.id for item in missing}
+    tell_late([item for item in planned if item.id not in waiting], store)
     if not missing:
         return True
     count = min(_count(jobs, missing), len(missing))
