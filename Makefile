@@ -91,7 +91,7 @@ profile-train: $(READY) ## Where the time of a training step goes; traces in tra
 docs-protocols: $(READY) ## Make docs/protocols.md from the configs
 	$(BIN)/python -m cbnorm.report.protocols_page > docs/protocols.md.new && mv docs/protocols.md.new docs/protocols.md
 
-published: $(READY) ## Make all that follows from results/records: tables, pages, what they quote, figures, the README's part
+published: $(READY) ## Make all that follows from results/records: tables, pages, what they quote, figures, the README's part, the report
 	OMP_NUM_THREADS=1 $(BIN)/python -m cbnorm.report.published
 
 $(VENV)/.ready-docs: $(READY)
@@ -122,4 +122,4 @@ gpu-bundle: $(READY) ## Pack source, wheels and data for a machine without netwo
 	$(BIN)/python scripts/gpu_bundle.py $(ARGS)
 
 clean: ## Remove what was built; runs and data stay
-	rm -rf $(VENV) dist build site results/report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -241,6 +241,10 @@ class Evil:
         return os.system, (f"touch {self.target}",)
 
 
+def newest(folder: Path) -> dict | None:
+    return next((state for _, state in checkpoint.states(folder, run="0123456789ab")), None)
+
+
 def sealed(data: bytes) -> bytes:
     """A checkpoint of any content with the right checksum."""
     import hashlib
@@ -256,7 +260,7 @@ def test_a_malicious_checkpoint_runs_nothing_and_is_set_aside(tmp_path: Path, ca
     torch.save({"run": "0123456789ab", "model": Evil(bait)}, as_archive)
     for data in (pickle.dumps(Evil(bait)), pickle.dumps({"run": Evil(bait)}), as_archive.getvalue()):
         (tmp_path / "checkpoint.pt").write_bytes(sealed(data))
-        state = checkpoint.load(tmp_path, run="0123456789ab")
+        state = newest(tmp_path)
         assert torch.equal(state["model"]["weight"], STATE["model"]["weight"])
         assert not bait.exists()
         told = capfd.readouterr().err
@@ -272,7 +276,7 @@ def test_an_archive_with_names_outside_its_folder_writes_nothing(tmp_path: Path)
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (folder / "checkpoint.pt").write_bytes(sealed(buffer.getvalue()))
-    assert checkpoint.load(folder, run="0123456789ab") is None
+    assert newest(folder) is None
     assert not list(tmp_path.rglob("escaped"))
 
 
@@ -289,7 +293,7 @@ def test_any_other_bytes_are_no_checkpoint(tmp_path: Path, seed: int) -> None:
     hurt = [body[:at], body[:at] + bytes([body[at] ^ 255]) + body[at + 1 :], b"", draw.randbytes(100)]
     other = draw.choice([*hurt, *(sealed(part) for part in hurt), data[: draw.randrange(len(data))]])
     (folder / "checkpoint.pt").write_bytes(other)
-    state = checkpoint.load(folder, run="0123456789ab")
+    state = newest(folder)
     # A byte that the archive does not protect may differ under a checksum that was made to fit.
     assert state is None or (other.startswith(b"cbnorm") and state["run"] == "0123456789ab")
 
@@ -297,7 +301,7 @@ def test_any_other_bytes_are_no_checkpoint(tmp_path: Path, seed: int) -> None:
 def test_a_checkpoint_of_the_future_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"cbnorm checkpoint 2 abc\n")
     with pytest.raises(CbnormError, match="later cbnorm"):
-        checkpoint.load(tmp_path, run="0123456789ab")
+        newest(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "cells.csv"])

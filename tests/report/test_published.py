@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from cbnorm.report.evidence import Evidence
 from cbnorm.report.evidence_page import address
 from cbnorm.report.figures.drawing import COLUMN, PAGE, Drawing, drawn
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import CAPTIONS, captions, figures
+from cbnorm.report.page import undated, write_page
 from cbnorm.report.published import pages
 from cbnorm.report.readme import fill
 from cbnorm.report.summary import write_all
@@ -70,6 +72,17 @@ def test_pages_and_what_they_quote_follow_from_the_published_records(material: M
     assert {"claims.md", "evidence.md", "findings.md", "README.md"} <= {path.name for path in known}
     stale = [path.name for path, text in known.items() if path.read_text(encoding="utf8") != text]
     assert stale == [], "run make published"
+
+
+def test_the_published_report_follows_from_the_published_records(material: Material) -> None:
+    published = (RESULTS / "report.html").read_text(encoding="utf8")
+    drawings = re.compile(r'<section id="figures".*?</section>', re.DOTALL)
+    plain = [drawings.sub("", undated(page)) for page in (published, write_page(material, drawings=False))]
+    assert plain[0] == plain[1], "run make published"
+    shown = drawings.findall(published)[0]
+    for one in figures(material):
+        told = [one.title, one.caption, one.alt] if isinstance(one, Drawing) else [one.name, one.reason]
+        assert [words for words in told if str(escape(words)) not in shown] == [], "run make published"
 
 
 def test_every_published_row_has_an_address_of_its_own() -> None:

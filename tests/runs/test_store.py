@@ -182,7 +182,7 @@ def test_a_worker_with_a_run_that_failed_exits_by_one(
 
 def test_a_checkpoint_of_another_run_is_set_aside(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, {"run": "0123456789ab"})
-    assert checkpoint.load(tmp_path, run="ba9876543210") is None
+    assert list(checkpoint.states(tmp_path, run="ba9876543210")) == []
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.damaged.pt"]
 
 

@@ -8,12 +8,12 @@ from cbnorm.errors import CbnormError
 from cbnorm.report.evidence import LOOKS, Evidence
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import write_figures
-from cbnorm.report.page import write_page
+from cbnorm.report.page import PAGE, write_page
 from cbnorm.runs.files import write_bytes
 from cbnorm.words import path_of, split
 
 #: The published evidence of a checkout.
-RECORDS, FIGURES, PAGE = "results/records", "results/figures", "results/report.html"
+RECORDS, FIGURES = "results/records", "results/figures"
 
 
 def figures_command(words: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from cbnorm.report.page_tables import commit, hours, shown_tables, spoken_machin
 from cbnorm.report.summary import Collected
 from cbnorm.report.verdicts import DECIDED, WORDS, Verdict, speak
 from cbnorm.report.words import titled
+
+#: Where a checkout has it.
+PAGE = "results/report.html"
+_DATE = re.compile(r'<time datetime="[^"]*">[^<]*</time>')
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,11 @@ def write_page(material: Material, *, date: str | None = None, drawings: bool = 
             (entry.found.experiment, *pair) for entry in material.entries for pair in entry.found.left_out
         ],
     )
+
+
+def undated(page: str) -> str:
+    """A page without the day it was made: what tells whether another says the same."""
+    return _DATE.sub("", page, count=1)
 
 
 def _remark(told: Verdict) -> str:

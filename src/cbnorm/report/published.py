@@ -1,6 +1,6 @@
 """All that follows from the published records: ``python -m cbnorm.report.published`` in a checkout.
 
-Tables, the pages of claims and evidence, what other pages quote, figures, the README's part.
+Tables, the pages of claims and evidence, what other pages quote, figures, the README's part, the report.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from cbnorm.report import claims_page, evidence_page, readme
 from cbnorm.report.evidence import LOOKS, Evidence
 from cbnorm.report.figures.material import Material
 from cbnorm.report.figures.registry import write_figures
+from cbnorm.report.page import PAGE, undated, write_page
 from cbnorm.report.publish import RECORDS
 from cbnorm.report.quotes import Quotes
 from cbnorm.report.summary import write_all
@@ -45,6 +46,10 @@ def renew(root: Path) -> str:
         if not path.is_file() or path.read_text(encoding="utf8") != text:
             write_bytes(path, text.encode())
             lines.append(f"{path.relative_to(root)}: renewed")
+    report, text = root / PAGE, write_page(material)
+    if not report.is_file() or undated(report.read_text(encoding="utf8")) != undated(text):
+        write_bytes(report, text.encode())
+        lines.append(f"{PAGE}: renewed")
     return "\n".join(lines)
 
 

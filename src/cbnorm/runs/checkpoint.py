@@ -28,11 +28,6 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     write_bytes(newest, header + data, keep=previous)
 
 
-def load(folder: Path, *, run: str) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run, or None; see :func:`states`."""
-    return next((state for _, state in states(folder, run=run)), None)
-
-
 def states(folder: Path, *, run: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The whole checkpoints of a run, the newest first.
 
