@@ -2,14 +2,13 @@
 
 Forward and backward, same process, layout and precision, interleaved: every round times batch normalization
 and each layer once, and a ratio is the median over rounds of ratios within a round, so that a noisy machine
-disturbs both. Writes results/bench/norms.csv and norms.png. Variants: ``kernel`` (what the library does by
-itself on this device), ``plain`` (tensor operations only), on CUDA also ``compiled`` (torch.compile of the
-plain definitions).
+disturbs both. Writes norms.png and, ahead of what other machines measured, results/bench/norms.csv. Variants:
+``kernel`` (what the library does by itself on this device), ``plain`` (tensor operations only), on CUDA also
+``compiled`` (torch.compile of the plain definitions).
 """
 
 import argparse
 import datetime as dt
-import platform
 import statistics
 import sys
 import time
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from measuring import RESULTS, quartiles, start_with, write_rows
+from measuring import RESULTS, name_of, of_other_machines, quartiles, start_with, write_rows
 from torch import nn
 
 from cbnorm.norms import apply_norm, create_norm, native
@@ -184,7 +183,7 @@ def measure(problem: Problem, k: int, seconds: float) -> Iterator[dict[str, obje
 def describe(problem: Problem, k: int, entry: Entry, variant: str) -> dict[str, object]:
     """The columns that say what was measured."""
     return {
-        "device": torch.cuda.get_device_name() if problem.device == "cuda" else platform.machine(),
+        "device": name_of(problem.device),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -291,6 +290,8 @@ def main() -> None:
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     rows: list[dict[str, object]] = []
     arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "norms.csv"
+    others = of_other_machines(path, *map(name_of, devices))
     for device in devices:
         shapes = CUDA_SHAPES if device == "cuda" else SHAPES
         for shape in shapes[:1] if arguments.quick else shapes:
@@ -299,7 +300,7 @@ def main() -> None:
                 for k in (3,) if arguments.quick else COMPONENTS:
                     rows += measure(problem, k, 2.0 if arguments.quick else arguments.seconds)
                     print(device, shape, layout, f"K = {k}", f"bn {rows[-1]['bn_ms']} ms", flush=True)
-                    write_rows(rows, arguments.out / "norms.csv")
+                    write_rows([*rows, *others], path)
     report(rows)
     draw(rows, arguments.out / "norms.png")
 

@@ -3,10 +3,11 @@
 Time of a training step (forward and backward), memory and number of values, with one of K (clusters or
 components), C (channels) and n (vectors: batch times positions) varied at a time, the others as in the third
 layer of the shallow CNN. Batch normalization is timed in every round, so that ratios hold on a noisy machine.
-Writes results/bench/table1.csv; ``cbnorm figures`` draws it.
+Writes results/bench/table1.csv, ahead of what other machines measured; ``cbnorm figures`` draws the first.
 """
 
 import argparse
+import datetime as dt
 import statistics
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 from bench_norms import ENTRIES, ENVIRONMENT, Entry, Problem, summary
-from measuring import RESULTS, start_with, write_rows
+from measuring import RESULTS, name_of, of_other_machines, start_with, write_rows
 from torch import nn
 
 LAYERS = ("scb", "scb_base", "mn, with EM", "ucb joint", "ucb per_channel")
@@ -90,14 +91,17 @@ def main() -> None:
     start_with(ENVIRONMENT)
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "table1.csv"
+    others = of_other_machines(path, name_of("cpu"))
     rows: list[dict[str, object]] = []
     for name, value, k, channels, batch in points(arguments.quick):
         problem = Problem((batch, channels, SIDE, SIDE), "channels_last", "cpu")
-        place = {"threads": arguments.threads, "torch": torch.__version__, "varied": name, "value": value}
+        place = {"device": name_of("cpu"), "date": dt.datetime.now(dt.UTC).date().isoformat()}
+        place |= {"threads": arguments.threads, "torch": torch.__version__, "varied": name, "value": value}
         place |= {"K": k, "C": channels, "n": batch * SIDE**2}
         rows += [place | row for row in measure(problem, k, 0.5 if arguments.quick else arguments.seconds)]
         print(f"{name} = {value}: bn {rows[-1 - len(CONTESTANTS)]['ms']} ms", flush=True)
-        write_rows(rows, arguments.out / "table1.csv")
+        write_rows([*rows, *others], path)
 
 
 if __name__ == "__main__":

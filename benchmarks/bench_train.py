@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from measuring import RESULTS, quartiles, write_rows
-from train_parts import NETWORKS, Settings, environment, name_of
+from measuring import RESULTS, name_of, quartiles, write_rows
+from train_parts import NETWORKS, Settings, environment
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 600

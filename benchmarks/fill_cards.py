@@ -26,7 +26,7 @@ def cost_table(rows: list[dict[str, str]], layers: list[str]) -> str:
     note = (
         f"Forward and backward, float32, {rows[0]['threads']} threads, K = 3: medians of time divided by "
         "that of `nn.BatchNorm2d`; memory in activations, output and gradient included. Measured on "
-        f"{rows[0]['date']}."
+        f"{rows[0]['date']}, {rows[0]['device']}."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -42,6 +42,8 @@ def main() -> None:
     """Rewrite every card that has a cost table."""
     with TABLE.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if "NVIDIA" not in row["device"]]
+    # The first machine's are the newest.
+    rows = [row for row in rows if row["device"] == rows[0]["device"]]
     for card in sorted(CARDS.glob("*.md")):
         card.write_text(fill(card.read_text(), rows))
 

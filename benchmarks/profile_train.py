@@ -11,8 +11,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from measuring import start_with, write_rows
-from train_parts import NETWORKS, Settings, batches_of, endless, environment, name_of, task_of
+from measuring import name_of, start_with, write_rows
+from train_parts import NETWORKS, Settings, batches_of, endless, environment, task_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = 12

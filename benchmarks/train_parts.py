@@ -3,7 +3,6 @@
 import itertools
 import multiprocessing
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -81,15 +80,6 @@ def environment(threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "KINETO_LOG_LEVEL": "99",
     }
-
-
-def name_of(device: str) -> str:
-    """The device's name for the tables."""
-    if device == "cpu":
-        return platform.machine()
-    import torch
-
-    return torch.cuda.get_device_name()
 
 
 def split_of(config: Any, settings: Settings, batches: int) -> Any:

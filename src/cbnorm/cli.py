@@ -21,14 +21,16 @@ USAGE = """cbnorm: cluster-based normalization, and a reproduction of arXiv 2403
   cbnorm collect TABLE|all [store=runs,...] [out=FOLDER] [dataset=...] [budget=...] [protocol=...]
   cbnorm explain TABLE DATASET ROW [MOMENT] | CLAIM [store=runs,...] [budget=...] [protocol=...]
   cbnorm publish [TABLE …] [store=runs] [to=results] [force=true]    records and their tables, as evidence
-  cbnorm look TABLE [rows=BN-1,...] [seeds=0..4] [dataset=...] [store=runs] [out=results/figures/looks]
-                   [images=2000]    at what trained networks see: the first seed of every row, or these seeds
+  cbnorm look TABLE [rows=BN-1,...] [seeds=0..4] [dataset=...] [budget=...] [protocol=...] [store=runs]
+                   [out=results/figures/looks] [images=2000]
+                   at what trained networks see: the first seed of every row, or these seeds
   cbnorm figures [store=results/records] [out=results/figures] [looks=results/figures/looks]    PNG, SVG, CSV
   cbnorm report [store=results/records] [out=results/report.html] [looks=...]    all evidence as one page
   cbnorm runs list | show ID | diff ID ID | rm ID ... [force=true] | merge FOLDER    all take [store=runs]
   cbnorm wandb sync [ID ...] [store=runs] [project=...] [all=true] [dry=true]
                    send runs trained with logger=wandb (or those named, or all) that W&B does not have yet
-  cbnorm partitions fit | show | compare partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
+  cbnorm partitions fit | show partition=gmm [dataset=...] [out=FILE]    clusters of a run's images
+  cbnorm partitions compare partition=gmm,kmeans | partition=gmm against=ids.csv    how much two agree
   cbnorm data list | fetch NAME                       data sets and weights: what is here, and fetching
 
   --version, --help, --debug (shows the traceback of an error)

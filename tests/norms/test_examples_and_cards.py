@@ -61,13 +61,23 @@ def test_cost_tables_are_filled_from_the_benchmark():
     row = {
         "layer": "scb", "K": "3", "shape": "8x4x2x2", "layout": "contiguous", "variant": "kernel",
         "ratio": "0.512", "bn_ms": "1.000", "peak_activations": "2.00", "threads": "2",
-        "date": "2026-01-02",
+        "date": "2026-01-02", "device": "a machine",
     }  # fmt: skip
     text = "before\n<!-- cost: scb -->\nold\n<!-- end of cost -->\nafter"
     filled = fill_cards.fill(text, [row])
     assert "| scb | 8x4x2x2 | contiguous | 1.000 | 0.51 | – | 2.00 |" in filled
     assert "old" not in filled
     assert fill_cards.fill(filled, [row]) == filled
+
+
+def test_what_other_machines_measured_stays_below(tmp_path):
+    measuring = load(ROOT / "benchmarks" / "measuring.py")
+    path = tmp_path / "norms.csv"
+    assert measuring.of_other_machines(path, "mine") == []
+    measuring.write_rows([{"device": "mine", "ms": 1}, {"device": "other", "ms": 2}], path)
+    others = measuring.of_other_machines(path, "mine")
+    measuring.write_rows([{"device": "mine", "ms": 3}, *others], path)
+    assert path.read_text() == "device,ms\nmine,3\nother,2\n"
 
 
 def test_the_benchmark_measures_memory_in_activations(monkeypatch):

@@ -119,6 +119,27 @@ def test_joint_kernels_keep_the_digits_far_from_their_components(
 
 
 @needs_compiler
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_a_component_far_away_has_no_share_instead_of_a_subnormal_one(draw, kernels, last):
+    """Products with 1e-38 are subnormal, with which some processors take many times as long."""
+    kernels(on=True)
+    x = draw(4, 20, 3, 3).detach()
+    x = x + 8 * (torch.arange(4) % 2).view(4, 1, 1, 1)
+    x = x.to(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
+    mixture = (torch.ones(2), torch.tensor([0.0, 8.0])[:, None].expand(2, 20), torch.ones(2, 20))
+    layer = MixtureNorm(20, num_components=2, mixture=mixture, affine=False)
+    y = layer(x)
+    node = y.grad_fn
+    while not getattr(node, "saved_tensors", ()):
+        node = node.next_functions[0][0]
+    tau = next(t for t in node.saved_tensors if t is not None and t.numel() == 2 * 4 * 9)
+    assert sorted(tau.tolist()) == [0.0] * 36 + [1.0] * 36
+    y.square().sum().backward()
+    for part in (y, x.grad):
+        assert not ((part != 0) & (part.abs() < torch.finfo(torch.float32).tiny)).any()
+
+
+@needs_compiler
 def test_a_whole_number_as_eps_is_that_number(draw, run, kernels):
     kernels(on=True)
     x, layers = draw(6, 4, 9), [UCBNorm(4, 3, eps=eps) for eps in (1.0, 1, 2.0)]

@@ -9,7 +9,7 @@ import pytest
 from cbnorm.config.choices import experiments
 from cbnorm.errors import CbnormError
 from cbnorm.norms import create_norm
-from cbnorm.report.costs import cost_verdict, parameters
+from cbnorm.report.costs import cost_verdict, parameters, read_ratios
 from cbnorm.report.ledger import (
     Claim,
     PaperCell,
@@ -245,6 +245,28 @@ def test_a_cost_is_decided_where_no_measurement_contradicts(
     told = cost_verdict(claim, norms)
     assert told["verdict"] == verdict
     assert ("2 measurements" if second else "1 measurement ") in told["remark"]
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"), [("0.6,0.7,0.8", "supported"), ("1.1,1.2,1.3", "inconclusive")]
+)
+def test_a_cost_is_decided_where_the_machines_agree(other: str, verdict: str, tmp_path: Path) -> None:
+    claim = next(claim for claim in read_claims("cost") if claim.id == "cost-scb")
+    norms, table1 = tmp_path / "norms.csv", tmp_path / "table1.csv"
+    place = "256x128x8x8,channels_last,kernel,3,scb"
+    norms.write_text(
+        "device,shape,layout,variant,K,layer,ratio_q25,ratio,ratio_q75\n"
+        f"new machine,{place},0.7,0.8,0.9\nold machine,{place},{other}\n"
+    )
+    table1.write_text(
+        "device,varied,K,C,n,layer,ms_q25,ms,ms_q75\n"
+        "old machine,K,3,128,16384,bn,1,1,1\nold machine,K,3,128,16384,scb,0.5,0.6,0.7\n"
+    )
+    told = cost_verdict(claim, norms)
+    assert told["verdict"] == verdict
+    assert told["remark"].endswith("3 measurements in 3 benchmarks on new machine and old machine")
+    # Figures show one machine.
+    assert read_ratios(norms, "256x128x8x8") == {"bn": (1.0, 1.0, 1.0), "scb": (0.7, 0.8, 0.9)}
 
 
 def test_layers_that_were_never_timed_together_have_no_verdict(tmp_path: Path) -> None:

@@ -131,12 +131,14 @@ def test_numbers_of_clusters_are_compared_on_the_seeds_that_all_have() -> None:
 
 
 def test_table_1_says_how_time_grows(making: SimpleNamespace, tmp_path: Path) -> None:
-    head = "varied,value,layer,ms,fastest_ms,ratio,peak_activations,parameters,buffers"
-    rows = [f"K,{k},ucb joint,1,{2.0 * k},1,2,{k},3" for k in (1, 2, 4)]
-    rows += [f"C,{c},ucb joint,1,{c**0.5},1,2,4,4" for c in (16, 64)]
+    head = "device,varied,value,layer,ms,fastest_ms,ratio,peak_activations,parameters,buffers"
+    rows = [f"new,K,{k},ucb joint,1,{2.0 * k},1,2,{k},3" for k in (1, 2, 4)]
+    rows += [f"new,C,{c},ucb joint,1,{c**0.5},1,2,4,4" for c in (16, 64)]
+    rows += [f"old,K,{k},ucb joint,1,{k * k},1,2,{k},3" for k in (1, 2, 4)]
     (tmp_path / "table1.csv").write_text("\n".join([head, *rows]) + "\n")
     drawing = one(table1(Material(Evidence([], tmp_path), [], tmp_path)))
     assert "UCB-Norm, joint: K 1.00, C 0.50" in drawing.caption
+    assert "one layer on new (" in drawing.caption
     assert [line["values"] for line in pick(drawing, varied="K")] == [4, 5, 7]
 
 

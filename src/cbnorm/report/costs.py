@@ -26,6 +26,7 @@ class _Timing:
 
     place: tuple[str, ...]
     layer: str
+    machine: str
     dtype: str
     threads: int
     ratio: Ratio
@@ -34,23 +35,61 @@ class _Timing:
 def _timing(line: dict[str, str]) -> _Timing:
     place = (line["shape"], line["layout"], line["variant"], line["K"])
     ratio = (float(line["ratio_q25"]), float(line["ratio"]), float(line["ratio_q75"]))
-    return _Timing(place, line["layer"], line.get("dtype", ""), int(line.get("threads") or 0), ratio)
+    made = line.get("device", ""), line.get("dtype", ""), int(line.get("threads") or 0)
+    return _Timing(place, line["layer"], *made, ratio)
 
 
 def _timings(path: Path, shape: str) -> list[_Timing]:
-    """Those of one shape, all made under the conditions of the first of them."""
+    """Those of one shape, all made under the conditions of the first of them, on any machine."""
     place = (shape, _LAYOUT, _VARIANT, _COMPONENTS)
     own = [timing for timing in read_table(path, _timing) if timing.place == place]
     return [timing for timing in own if (timing.dtype, timing.threads) == (own[0].dtype, own[0].threads)]
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """Layers that were timed in turns, relative to BN or in milliseconds, in one benchmark on one machine."""
+
+    benchmark: str
+    machine: str
+    times: dict[str, Ratio]
+
+
+def measurements(path: Path, shape: str) -> list[Measurement]:
+    """Everything that was measured of one shape, K = 3, the newest of each benchmark first.
+
+    Args:
+        path: The timings of `make bench-norms`, beside which those of `make bench-table1` may lie.
+        shape: As ``256x128x8x8``.
+
+    Raises:
+        CbnormError: A file is damaged; names the line.
+    """
+    found: dict[tuple[str, str, str], dict[str, Ratio]] = {}
+    for timing in _timings(path, shape):
+        own = found.setdefault((path.name, timing.machine, ""), {"bn": (1.0, 1.0, 1.0)})
+        own[timing.layer] = timing.ratio
+    samples, channels, *places = (int(part) for part in shape.split("x"))
+    wanted = str(samples * prod(places)), str(channels), _COMPONENTS
+    beside = path.with_name("table1.csv")
+    for place, machine, varied, layer, times in read_table(beside, _time) if beside.exists() else []:
+        if place == wanted:
+            found.setdefault((beside.name, machine, varied), {})[layer] = times
+    return [Measurement(benchmark, machine, times) for (benchmark, machine, _), times in found.items()]
+
+
+def _time(line: dict[str, str]) -> tuple[tuple[str, ...], str, str, str, Ratio]:
+    times = float(line["ms_q25"]), float(line["ms"]), float(line["ms_q75"])
+    return (line["n"], line["C"], line["K"]), line.get("device", ""), line["varied"], line["layer"], times
+
+
 def read_ratios(path: Path, shape: str) -> dict[str, Ratio]:
-    """Time of every layer relative to batch normalization, for one shape, K = 3.
+    """Time of every layer relative to batch normalization on the machine that measured last.
 
     Raises:
         CbnormError: The file is damaged; names the line.
     """
-    return {timing.layer: timing.ratio for timing in _timings(path, shape)} | {"bn": (1.0, 1.0, 1.0)}
+    return next((found.times for found in measurements(path, shape) if found.benchmark == path.name), {})
 
 
 def conditions(path: Path, shape: str) -> str:
@@ -65,24 +104,8 @@ def conditions(path: Path, shape: str) -> str:
     return ", ".join(filter(None, [_LAYOUT, known.dtype if known else "", told]))
 
 
-def read_times(path: Path, shape: str) -> list[dict[str, Ratio]]:
-    """Milliseconds of every layer, by quartiles, in each measurement of `make bench-table1` of one shape."""
-    samples, channels, *places = (int(part) for part in shape.split("x"))
-    wanted = str(samples * prod(places)), str(channels), _COMPONENTS
-    found: dict[str, dict[str, Ratio]] = {}
-    for place, varied, layer, times in read_table(path, _time) if path.exists() else []:
-        if place == wanted:
-            found.setdefault(varied, {})[layer] = times
-    return list(found.values())
-
-
-def _time(line: dict[str, str]) -> tuple[tuple[str, ...], str, str, Ratio]:
-    times = float(line["ms_q25"]), float(line["ms"]), float(line["ms_q75"])
-    return (line["n"], line["C"], line["K"]), line["varied"], line["layer"], times
-
-
 def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
-    """What the timings say, on their machine: quartiles that overlap in no measurement decide.
+    """What the timings say, on their machines: quartiles that overlap in no measurement decide.
 
     Args:
         claim: That layer `a` costs less than layer `b` for tensors of the shape `dataset`.
@@ -91,17 +114,15 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     """
     path = path or bench_file()
     try:
-        ratios = read_ratios(path, claim.dataset)
-        times = read_times(path.with_name("table1.csv"), claim.dataset)
+        known = measurements(path, claim.dataset)
     except CbnormError:
         what = "no timings that can be read" if path.exists() else "no timings"
         return {"verdict": "not run", "remark": f"{what}: make bench-norms"}
-    both = [found for found in (ratios, *times) if {claim.a, claim.b} <= found.keys()]
-    benchmarks = len({found is ratios for found in both})
+    both = [found for found in known if {claim.a, claim.b} <= found.times.keys()]
     if not both:
         lacking = " and ".join(dict.fromkeys([claim.a, claim.b]))
         return {"verdict": "not run", "remark": f"no timings of {lacking} together: make bench-table1"}
-    pairs = [(found[claim.a], found[claim.b]) for found in both]
+    pairs = [(found.times[claim.a], found.times[claim.b]) for found in both]
     lows, highs = [own[0] / other[2] for own, other in pairs], [own[2] / other[0] for own, other in pairs]
     verdict = "supported" if max(highs) < 1 else "refuted" if min(lows) > 1 else "inconclusive"
     medians = sorted(own[1] / other[1] for own, other in pairs)
@@ -109,8 +130,11 @@ def cost_verdict(claim: Claim, path: Path | None = None) -> dict[str, Any]:
     told = f"{shown} times the time of {claim.b} (quartiles {min(lows):.2f} to {max(highs):.2f})"
     count = f"{len(pairs)} measurement{'s' * (len(pairs) > 1)}"
     if len(pairs) > 1:
+        benchmarks = len({(found.benchmark, found.machine) for found in both})
         count += f" in {benchmarks} benchmark{'s' * (benchmarks > 1)}"
-    place = f"layer alone, {conditions(path, claim.dataset)}, {count} on the machine of results/bench"
+    named = dict.fromkeys(found.machine for found in both if found.machine)
+    machines = " and ".join(named) or "the machine of results/bench"
+    place = f"layer alone, {conditions(path, claim.dataset)}, {count} on {machines}"
     return {
         "verdict": verdict,
         "remark": f"{told}, {place}",

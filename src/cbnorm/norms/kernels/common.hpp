@@ -38,9 +38,13 @@ inline float total(const vec &v) {
 // (squared), subtracting costs at most a digit; otherwise a second pass sums around the batch's mean.
 constexpr double NEAR = 4.0;
 
-// exp for x <= 0 (Cephes polynomial, 1 ulp); NaN stays NaN.
-inline float exp_(float x) {
-  x = x < -87.f ? -87.f : x;
+// Responsibilities below exp(SMALLEST) are 0: they change no sum, and what they are multiplied to would be subnormal,
+// with which some processors take many times as long.
+constexpr float SMALLEST = -64.f;
+
+// exp for x <= 0 (Cephes polynomial, 1 ulp), 0 below SMALLEST; NaN stays NaN.
+inline float exp_(float given) {
+  const float x = given < SMALLEST ? SMALLEST : given;
   const float n = (x * 1.44269504088896341f + 12582912.f) - 12582912.f;
   const float f = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -53,7 +57,7 @@ inline float exp_(float x) {
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return r * scale;
+  return given < SMALLEST ? 0.f : r * scale;
 }
 
 // Logits t[k][i] become responsibilities, times mask[i].

@@ -29,17 +29,20 @@ _OWN = {
 def table1(material: Material) -> Made:
     """Every measure against every size, from ``table1.csv`` beside the other timings."""
     try:
-        lines = read_table(material.bench / "table1.csv", _line)
+        measured = read_table(material.bench / "table1.csv", _line)
     except CbnormError:
         return "no measurements: python benchmarks/bench_table1.py"
+    machine = next((machine for machine, _ in measured), "")
+    place = f" on {machine}" if machine else ""
+    lines = [line for known, line in measured if known == machine]
     return [
         Drawing(
             "table1",
             "Table I, measured",
-            "Training step of one layer (forward and backward, float32, channels last, fastest round), "
-            "what it allocates at most in units of its input, and how many values it keeps (trained or "
-            "running), with one of K, C and n varied around 3, 128 and 16,384. Growth of the time with "
-            f"each, as the exponent of a fitted power: {_exponents(lines)}. The paper's Table I has 0 for "
+            f"Training step of one layer{place} (forward and backward, float32, channels last, "
+            "fastest round), what it allocates at most in units of its input, and how many values it keeps "
+            "(trained or running), with one of K, C and n varied around 3, 128 and 16,384. Growth of the "
+            f"time with each, as the exponent of a fitted power: {_exponents(lines)}. Table I has 0 for "
             "SCB-Norm and UCB-Norm.",
             f"Growth of the time as exponents of a power. {_exponents(lines)}.",
             lines,
@@ -49,10 +52,12 @@ def table1(material: Material) -> Made:
     ]
 
 
-def _line(text: dict[str, str]) -> Line:
+def _line(text: dict[str, str]) -> tuple[str, Line]:
+    """The machine, and what it measured."""
     numbers = {key: float(text[key]) for key in ("value", "fastest_ms", "ms", "ratio", "peak_activations")}
     kept = int(text["parameters"]) + int(text["buffers"])
-    return {"varied": text["varied"], "layer": text["layer"]} | numbers | {"values": kept}
+    line = {"varied": text["varied"], "layer": text["layer"]} | numbers | {"values": kept}
+    return text.get("device", ""), line
 
 
 def _look(layer: str) -> Mark:
